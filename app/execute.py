@@ -1,0 +1,188 @@
+"""The one way to change anything: fold, decide, append; on a conflict, decide again.
+
+A command is decided against the queued head of its stream, what waits for the next commit included,
+so that appends to one stream need not wait for each other. No answer leaves before what it rests on
+is committed.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from app.log import Log, VersionConflict
+from app.mapper import Row, revive
+from domain.agent import Agent, agent
+from domain.block import Block, block
+from domain.conversation import Conversation, conversation
+from domain.errors import DomainError
+from domain.event import Command, Decider, Recorded
+from domain.streams import AGENT, BLOCK, CONVERSATION, kind_of
+
+TRIES_MAX: Final = 50
+STATES_CACHED_MAX: Final = 5_000
+
+DECIDERS: Final[dict[str, Decider[Any, Any, Any]]] = {
+    CONVERSATION: conversation,
+    AGENT: agent,
+    BLOCK: block,
+}
+
+
+class TooMuchContention(Exception):
+    """Others appended first, every time."""
+
+
+@dataclass(slots=True)
+class Head:
+    """A stream's state at a version, and the append, if any, that it still waits for."""
+
+    version: int
+    state: Any
+    queued: asyncio.Future[list[Recorded[Any]]] | None = None
+
+    @property
+    def lost(self) -> bool:
+        """Whether the state holds facts that were not stored."""
+        queued = self.queued
+        if queued is None or not queued.done():
+            return False
+        return queued.cancelled() or queued.exception() is not None
+
+
+class Execute:
+    """Carries out commands on the streams of one log."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._heads: OrderedDict[str, Head] = OrderedDict()
+        self._loading: dict[str, asyncio.Task[Head]] = {}
+
+    async def __call__(self, stream: str, command: Command, by: str) -> list[Recorded[Any]]:
+        """Have `command` decided and its facts stored; give them, [] if there was nothing to do.
+
+        Raises what `decide` raises, StoreUnavailable, or TooMuchContention.
+        """
+        for _ in range(TRIES_MAX):
+            head = await self._head(stream)
+            try:
+                events = DECIDERS[kind_of(stream)].decide(head.state, command)
+            except DomainError:
+                if await self._settled(stream, head):
+                    raise
+                continue
+            if not events:
+                if await self._settled(stream, head):
+                    return []
+                continue
+            try:
+                return await self._append(stream, head, events, by)
+            except VersionConflict:
+                self._forget(stream, head)
+        raise TooMuchContention(f"{stream}: {TRIES_MAX} tries, and others came first each time")
+
+    async def state(self, stream: str) -> tuple[int, Any]:
+        """Give the committed version and state of a stream; 0 and the initial one if unknown."""
+        while True:
+            head = await self._head(stream)
+            version, state = head.version, head.state
+            if await self._settled(stream, head):
+                return version, state
+
+    async def conversation(self, stream: str) -> Conversation:
+        """Give a conversation's committed state."""
+        return (await self.state(stream))[1]
+
+    async def agent(self, stream: str) -> Agent:
+        """Give an agent's committed state."""
+        return (await self.state(stream))[1]
+
+    async def block(self, stream: str) -> Block:
+        """Give a block's committed state."""
+        return (await self.state(stream))[1]
+
+    async def _append(
+        self, stream: str, head: Head, events: Sequence[Any], by: str
+    ) -> list[Recorded[Any]]:
+        decider = DECIDERS[kind_of(stream)]
+        expected, state = head.version, head.state
+        for version, event in enumerate(events, start=expected + 1):
+            state = decider.evolve(state, event, version)
+        queued = self._log.append(stream, expected, events, by)
+        head.version, head.state, head.queued = expected + len(events), state, queued
+        try:
+            # Shielded: a caller that goes away does not take back what it has asked for.
+            return await asyncio.shield(queued)
+        except Exception:
+            self._forget(stream, head)
+            raise
+
+    async def _settled(self, stream: str, head: Head) -> bool:
+        """Wait until what `head` rests on is committed; False if it was lost."""
+        queued = head.queued
+        if queued is None:
+            return True
+        try:
+            await asyncio.shield(queued)
+        except VersionConflict:
+            self._forget(stream, head)
+            return False
+        return True
+
+    async def _head(self, stream: str) -> Head:
+        head = self._heads.get(stream)
+        if head is not None and not head.lost:
+            self._heads.move_to_end(stream)
+            if not self._log.store.exclusive and (head.queued is None or head.queued.done()):
+                await self._catch_up(stream, head)
+            if not head.lost:
+                return head
+        if head is not None:
+            # Whoever appended it may be gone, or not have been told yet.
+            self._forget(stream, head)
+        return await self._load(stream)
+
+    async def _load(self, stream: str) -> Head:
+        """Fold a stream once, however many ask for it at the same time."""
+        loading = self._loading.get(stream)
+        if loading is None:
+            loading = asyncio.create_task(self._fold(stream))
+            self._loading[stream] = loading
+            loading.add_done_callback(lambda _: self._loading.pop(stream, None))
+        return await asyncio.shield(loading)
+
+    async def _fold(self, stream: str) -> Head:
+        found = await self._log.head(stream)
+        head = Head(0, DECIDERS[kind_of(stream)].initial)
+        if found is not None:
+            rows = await self._log.read(stream, upto=found[0], deltas=False)
+            _evolve(stream, head, rows)
+            # Deltas change no state, so the last fact may lie before the head.
+            head.version = found[0]
+        self._remember(stream, head)
+        return head
+
+    async def _catch_up(self, stream: str, head: Head) -> None:
+        before = head.version
+        rows = await self._log.read(stream, after=before)
+        if head.version == before:
+            _evolve(stream, head, rows)
+
+    def _remember(self, stream: str, head: Head) -> None:
+        self._heads[stream] = head
+        if len(self._heads) > STATES_CACHED_MAX:
+            oldest, evicted = next(iter(self._heads.items()))
+            if evicted.queued is None or evicted.queued.done():
+                del self._heads[oldest]
+
+    def _forget(self, stream: str, head: Head) -> None:
+        if self._heads.get(stream) is head:
+            del self._heads[stream]
+
+
+def _evolve(stream: str, head: Head, rows: list[Row]) -> None:
+    evolve = DECIDERS[kind_of(stream)].evolve
+    for row in rows:
+        head.state = evolve(head.state, revive(row).event, row.version)
+        head.version = row.version

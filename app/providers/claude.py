@@ -1,0 +1,187 @@
+"""Anthropic's models through the vendor library. Importing this takes seconds: see `vendors`."""
+
+from collections.abc import AsyncGenerator, Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+import httpx2
+from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
+from anthropic.types import ModelInfo
+from pydantic_ai.models import ModelRequestParameters
+from pydantic_ai.models.anthropic import AnthropicModel, AnthropicModelSettings
+from pydantic_ai.output import OutputObjectDefinition
+from pydantic_ai.profiles.anthropic import AnthropicModelProfile
+from pydantic_ai.providers.anthropic import AnthropicProvider
+
+from app.providers import Delta, ModelError, Reply
+from app.providers.failures import failure_of
+from app.providers.reading import Reader
+from app.providers.rendering import messages_of, tools_of
+from projections.request import ModelRequest
+
+VENDOR: Final = "anthropic"
+CONNECT_TIMEOUT_S: Final = 10.0
+CONNECTIONS_MAX: Final = 200
+IDLE_CONNECTIONS_MAX: Final = 50
+LIST_TIMEOUT_S: Final = 5.0
+MODELS_MAX: Final = 64
+MAX_OUTPUT_TOKENS: Final = 4096
+THINKING_BUDGET_TOKENS: Final = 1024
+
+# From 2026-10-21 on, the API answers a request with any `temperature` with 400. The version before
+# still takes one, for the models that have one.
+VERSION_WITH_TEMPERATURE: Final = "2023-06-01"
+# The only temperature of newer models and the default of older ones: saying nothing says the same.
+USUAL_TEMPERATURE: Final = 1
+
+_SETTINGS: Final = frozenset(
+    {
+        "provider_type",
+        "max_output_tokens",
+        "temperature",
+        "thinking",
+        "effort",
+        "parallel_tool_calls",
+        "response_format",
+        "strict",
+    }
+)
+
+
+class Claude:
+    """One client for all calls: what `AnthropicProvider` becomes on its first use."""
+
+    def __init__(self, api_key: str, base_url: str, timeout_s: float) -> None:
+        self._secret = api_key
+        self._client = _client(api_key, base_url, timeout_s)
+        self._provider = AnthropicProvider(anthropic_client=self._client)
+        # A name is whatever a caller says it is, so only so many are kept.
+        self._model = lru_cache(maxsize=MODELS_MAX)(self._new_model)
+
+    def _new_model(self, name: str) -> AnthropicModel:
+        return AnthropicModel(name, provider=self._provider)
+
+    async def complete(self, request: ModelRequest) -> AsyncGenerator[Delta | Reply, None]:
+        """Stream one reply."""
+        model = self._model(request.model)
+        settings = settings_of(request.settings, model.profile)
+        parameters = parameters_of(request, model.profile)
+        messages = messages_of(request, VENDOR)
+        reader = Reader()
+        streaming = False
+        try:
+            # Left early, by a cancellation or by `aclose`, this closes the socket.
+            async with model.request_stream(messages, settings, parameters) as stream:
+                streaming = True
+                async for event in stream:
+                    for delta in reader.read(event):
+                        yield delta
+                reply = reader.reply(stream.get())
+        except ModelError:
+            raise
+        except Exception as error:  # noqa: BLE001 - bytes from outside can fail anywhere
+            # Without the cause: its text is the vendor's, and may repeat the key.
+            raise failure_of(error, streaming=streaming, secret=self._secret) from None
+        yield reply
+
+    async def models(self) -> list[ModelInfo]:
+        """Ask Anthropic for its models, the newest first. Raises when it cannot be reached."""
+        listed = self._client.models.list(limit=100, timeout=LIST_TIMEOUT_S)
+        # Gateways that speak the protocol leave out what is newer than they are.
+        return [model async for model in listed if getattr(model, "lifecycle", "") != "retired"]
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+
+def _client(api_key: str, base_url: str, timeout_s: float) -> AsyncAnthropic:
+    timeout = httpx2.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
+    limits = httpx2.Limits(
+        max_connections=CONNECTIONS_MAX, max_keepalive_connections=IDLE_CONNECTIONS_MAX
+    )
+    return AsyncAnthropic(
+        api_key=api_key,
+        base_url=base_url,
+        timeout=timeout,
+        max_retries=0,  # whether to try again is the worker's decision, and a fact of the run
+        http_client=DefaultAsyncHttpxClient(limits=limits, timeout=timeout),
+    )
+
+
+def settings_of(asked: Mapping[str, Any], profile: AnthropicModelProfile) -> AnthropicModelSettings:
+    """Render the caller's settings, refusing by name what the model would not honour."""
+    given = {name: value for name, value in asked.items() if value is not None}
+    for name in sorted(given.keys() - _SETTINGS):
+        raise _refused(name, given[name], "is not a setting of Anthropic's API")
+    settings = AnthropicModelSettings(max_tokens=_max_tokens(given, profile))
+    if "parallel_tool_calls" in given:
+        settings["parallel_tool_calls"] = given["parallel_tool_calls"]
+    if "effort" in given:
+        settings["anthropic_effort"] = given["effort"]
+    if "thinking" in given:
+        _set_thinking(settings, given["thinking"], profile)
+    if given.get("temperature", USUAL_TEMPERATURE) != USUAL_TEMPERATURE:
+        _set_temperature(settings, given["temperature"], profile)
+    return settings
+
+
+def _max_tokens(given: Mapping[str, Any], profile: AnthropicModelProfile) -> int:
+    asked = given.get("max_output_tokens", MAX_OUTPUT_TOKENS)
+    if not isinstance(asked, int):
+        raise _refused("max_output_tokens", asked, "is not a whole number")
+    most = profile.get("anthropic_max_output_tokens")
+    if most is not None and asked > most:
+        raise _refused("max_output_tokens", asked, f"is more than the model's {most}")
+    return asked
+
+
+def _set_thinking(
+    settings: AnthropicModelSettings, thinking: Any, profile: AnthropicModelProfile
+) -> None:
+    match thinking:
+        case {"type": "enabled"} if profile.get("anthropic_disallows_budget_thinking"):
+            raise _refused("thinking", thinking, "is not for this model: set `effort` instead")
+        case {"type": "enabled"}:
+            budget = thinking.get("budget_tokens", THINKING_BUDGET_TOKENS)
+            settings["anthropic_thinking"] = {"type": "enabled", "budget_tokens": budget}
+        case {"type": "disabled"}:
+            settings["anthropic_thinking"] = {"type": "disabled"}
+        case _:
+            raise _refused("thinking", thinking, "has a type other than enabled or disabled")
+
+
+def _set_temperature(
+    settings: AnthropicModelSettings, temperature: Any, profile: AnthropicModelProfile
+) -> None:
+    if profile.get("anthropic_disallows_sampling_settings"):
+        raise _refused("temperature", temperature, f"is not {USUAL_TEMPERATURE}, the model's only")
+    settings["temperature"] = temperature
+    settings["extra_headers"] = {"anthropic-version": VERSION_WITH_TEMPERATURE}
+
+
+def parameters_of(request: ModelRequest, profile: AnthropicModelProfile) -> ModelRequestParameters:
+    """Render the tools, and the schema that a reply must have."""
+    strict = bool(request.settings.get("strict"))
+    if strict and not profile.get("supports_json_schema_output"):
+        raise _refused("strict", strict, "is not for this model")
+    tools = tools_of(request.tools, strict=strict)
+    output = _output_of(request.settings.get("response_format"), profile)
+    if output is None:
+        return ModelRequestParameters(function_tools=tools)
+    return ModelRequestParameters(function_tools=tools, output_mode="native", output_object=output)
+
+
+def _output_of(wanted: Any, profile: AnthropicModelProfile) -> OutputObjectDefinition | None:
+    supported = profile.get("supports_json_schema_output")
+    match wanted:
+        case None | {"type": "text"}:
+            return None
+        case {"type": "json_schema", "json_schema": {"schema": schema}} if supported:
+            return OutputObjectDefinition(json_schema=schema)
+        case _:
+            raise _refused("response_format", wanted, "is not for this model")
+
+
+def _refused(name: str, value: object, why: str) -> ModelError:
+    return ModelError("llm_bad_request", f"The setting `{name}` ({value!r}) {why}.")

@@ -1,0 +1,146 @@
+"""The model in the box: no key, no network, the same reply to the same request, plainly labelled."""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Iterator
+from typing import Final
+
+from app.providers import Delta, DeltaKind, ModelCard, ModelError, Reply, Usage
+from domain.content import Reasoning, Text, ToolCall, ToolResult
+from projections.request import ModelRequest, Turn, TurnPart
+
+LABEL: Final = "[demo model, not an AI] "
+CONTEXT_WINDOW: Final = 128_000
+MAX_OUTPUT_TOKENS: Final = 4096
+BYTES_PER_TOKEN: Final = 4
+QUOTE_CHARACTERS_MAX: Final = 200
+WORDS_PER_BREATH: Final = 4  # without a delay, the loop gets its turn once per so many words
+
+_WORDS = re.compile(r"\S+\s*")
+_DISPLAY_NAMES: Final = {"echo": "Demo: at once", "steady": "Demo: a word at a time"}
+
+
+class DemoProvider:
+    """`demo/echo` answers at once, `demo/steady` one word each `word_delay_s`, to be watched."""
+
+    def __init__(self, word_delay_s: float = 0.03) -> None:
+        self._delays_s = {"echo": 0.0, "steady": word_delay_s}
+
+    async def complete(self, request: ModelRequest) -> AsyncGenerator[Delta | Reply, None]:
+        """Stream the demo's reply; one that was asked to think thinks first."""
+        delay_s = self._delay_of(request.model)
+        reply = reply_to(request)
+        breath = 1 if delay_s else WORDS_PER_BREATH
+        for count, delta in enumerate(_deltas_of(reply)):
+            if count % breath == 0:
+                await asyncio.sleep(delay_s)
+            yield delta
+        yield reply
+
+    def _delay_of(self, model: str) -> float:
+        try:
+            return self._delays_s[model]
+        except KeyError:
+            known = ", ".join(f"demo/{name}" for name in self._delays_s)
+            raise ModelError(
+                "llm_bad_request", f"There is no demo model {model!r}; there are {known}."
+            ) from None
+
+    async def models(self) -> tuple[ModelCard, ...]:
+        """List the two demo models."""
+        return tuple(_card_of(name) for name in self._delays_s)
+
+    async def close(self) -> None:
+        """Do nothing: the demo holds no connection."""
+
+
+def reply_to(request: ModelRequest) -> Reply:
+    """Answer a request: a pure function of it, so that a reply taken again is the same reply."""
+    said = _last_words_of_user(request.turns)
+    text = Text(text=_answer(said, request))
+    parts = (text,)
+    if "think" in said.lower():
+        parts = (Reasoning(text=_thought(said)), text)
+    reasoning_tokens = _tokens_of(*(part.text for part in parts[:-1]))
+    usage = Usage(
+        input_tokens=_tokens_of(request.system, *_texts_of(request.turns)),
+        output_tokens=reasoning_tokens + _tokens_of(text.text),
+        cached_input_tokens=0,
+        cache_write_tokens=0,
+        reasoning_tokens=reasoning_tokens,
+    )
+    return Reply(parts=parts, usage=usage)
+
+
+def _answer(said: str, request: ModelRequest) -> str:
+    quote = f"Your last words were “{_shortened(said)}”." if said else "You said nothing in words."
+    return (
+        f"{LABEL}{quote} I was given {_counted(len(request.turns), 'turn')} and "
+        f"{_counted(len(request.system), 'character')} of system prompt and memory. "
+        "I understand none of it: my reply is computed from the request alone, so the same request "
+        "gives the same words. Stop me in mid-sentence, restart the server, or read along from two "
+        "places, and compare what each of you has seen. Set a key and a model for real answers."
+    )
+
+
+def _thought(said: str) -> str:
+    return f"{LABEL}I was asked to think. There are {_counted(len(said.split()), 'word')} to quote."
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _shortened(said: str) -> str:
+    if len(said) <= QUOTE_CHARACTERS_MAX:
+        return said
+    return said[:QUOTE_CHARACTERS_MAX] + "…"
+
+
+def _last_words_of_user(turns: tuple[Turn, ...]) -> str:
+    for turn in reversed(turns):
+        words = "".join(part.text for part in turn.parts if isinstance(part, Text))
+        if turn.role == "user" and words:
+            return words
+    return ""
+
+
+def _texts_of(turns: tuple[Turn, ...]) -> Iterator[str]:
+    for turn in turns:
+        for part in turn.parts:
+            yield _text_of(part)
+
+
+def _text_of(part: TurnPart) -> str:
+    match part:
+        case Text() | Reasoning():
+            return part.text
+        case ToolCall():
+            return part.name + part.arguments
+        case ToolResult():
+            return part.content
+        case _:
+            return ""
+
+
+def _tokens_of(*texts: str) -> int:
+    return -(-sum(len(text.encode()) for text in texts) // BYTES_PER_TOKEN)
+
+
+def _deltas_of(reply: Reply) -> Iterator[Delta]:
+    for index, part in enumerate(reply.parts):
+        if isinstance(part, Text | Reasoning):
+            kind: DeltaKind = "text" if isinstance(part, Text) else "reasoning"
+            for word in _WORDS.findall(part.text):
+                yield Delta(index, kind, word)
+
+
+def _card_of(name: str) -> ModelCard:
+    return ModelCard(
+        handle=f"demo/{name}",
+        name=name,
+        display_name=_DISPLAY_NAMES[name],
+        provider_type="demo",
+        context_window=CONTEXT_WINDOW,
+        max_output_tokens=MAX_OUTPUT_TOKENS,
+    )

@@ -1,0 +1,139 @@
+"""What the operator says, read from the environment once; no other module reads it."""
+
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+)
+from pydantic_core import from_json
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX: Final = "EVERLOG_"
+MEBIBYTE: Final = 1024 * 1024
+
+
+class BadSetting(Exception):
+    """A value that cannot be used; the message is one line and names the variable."""
+
+
+def sqlite_path(url: str) -> Path:
+    """Give the file that a database URL names. Raises ValueError for any other kind of URL.
+
+    As everywhere, three slashes lead to a relative path and four to an absolute one.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        raise ValueError("must be a URL; a file is written as sqlite:///everlog.db")
+    if scheme != "sqlite":
+        # The rest of the URL may hold a password, so only its scheme is repeated.
+        raise ValueError(f"only SQLite is supported by this version (sqlite:///FILE), not {scheme}")
+    path = rest.removeprefix("/")
+    if path == rest or path in ("", ":memory:") or path.endswith("/"):
+        raise ValueError("names no file; write sqlite:///relative.db or sqlite:////absolute.db")
+    return Path(path)
+
+
+def _database_url(url: str) -> str:
+    sqlite_path(url)
+    return url
+
+
+def _handle(handle: str) -> str:
+    provider, _, model = handle.partition("/")
+    if not (provider and model):
+        raise ValueError("must be provider/model, such as demo/echo")
+    return handle
+
+
+def _http_url(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("must begin with http:// or https://")
+    return url
+
+
+def _json(value: object) -> object:
+    """Parse here rather than in the library, so that all problems are told in the same way."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return from_json(value)
+    except ValueError as error:
+        raise ValueError(f"is not JSON: {error}") from error
+
+
+def _node() -> str:
+    """Name this process: in a claim it says who has taken a run."""
+    return f"{platform.node() or 'localhost'}/{os.getpid()}"
+
+
+Handle = Annotated[str, AfterValidator(_handle)]
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+# Tokens by handle, for models that no library knows: {"anthropic/my-model": 200000}.
+Windows = Annotated[Mapping[Handle, PositiveInt], NoDecode, BeforeValidator(_json)]
+
+
+class Settings(BaseSettings):
+    """How this server is to run. A variable is `EVERLOG_` and the field's name in capitals."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        extra="forbid",
+        populate_by_name=True,
+        protected_namespaces=(),
+    )
+
+    database_url: Annotated[str, AfterValidator(_database_url)] = "sqlite:///everlog.db"
+    host: str = "127.0.0.1"
+    port: int = Field(default=8283, ge=0, le=65535)
+    node: str = Field(default_factory=_node, min_length=1, max_length=256)
+
+    default_model: Handle = Field(default="demo/echo", validation_alias="EVERLOG_MODEL")
+    anthropic_api_key: SecretStr | None = Field(default=None, validation_alias="ANTHROPIC_API_KEY")
+    anthropic_base_url: HttpUrl | None = Field(default=None, validation_alias="ANTHROPIC_BASE_URL")
+    model_timeout_s: float = Field(default=120.0, gt=0, le=3600)
+    context_windows: Windows = Field(default_factory=dict[str, int])
+    demo_word_delay_s: float = Field(default=0.03, ge=0, le=10)
+
+    delta_pace_ms: int = Field(default=25, ge=0, le=10_000)
+    ping_interval_s: float = Field(default=20.0, gt=0, le=3600)
+    body_bytes_max: int = Field(default=10 * MEBIBYTE, ge=1024, le=1024 * MEBIBYTE)
+    runs_at_once_max: int = Field(default=256, ge=1, le=100_000)
+
+    @property
+    def database_path(self) -> Path:
+        """The file that holds everything."""
+        return sqlite_path(self.database_url)
+
+
+def load(**given: Any) -> Settings:
+    """Read the settings; those `given`, None aside, win over the environment. Raises BadSetting."""
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise BadSetting("; ".join(map(_problem_of, error.errors()))) from None
+
+
+def _problem_of(error: Any) -> str:
+    """Spell a problem without the value, which may be a secret."""
+    words = str(error["msg"]).removeprefix("Value error, ")
+    return f"{variable_of(str(error['loc'][0]))}: {words[:1].lower()}{words[1:]}"
+
+
+def variable_of(field: str) -> str:
+    """Name the environment variable of a field; an alias is its own name."""
+    known = Settings.model_fields.get(field)
+    if known is None:
+        return field
+    alias = known.validation_alias
+    return alias if isinstance(alias, str) else f"{PREFIX}{field.upper()}"

@@ -1,0 +1,232 @@
+"""The store on SQLite: one file, one process, every commit on disk before it is answered.
+
+Built on the aggregate recorder of the eventsourcing library, with a table with rowids (its stock
+one, without, writes twice the WAL for our rows) and an insert of our own: a compare-and-set of each
+stream's head, then the events of those that won, then the read tables, in one transaction.
+"""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from eventsourcing.persistence import OperationalError
+from eventsourcing.sqlite import (
+    SQLiteAggregateRecorder,
+    SQLiteConnection,
+    SQLiteConnectionPool,
+    SQLiteCursor,
+    SQLiteDatastore,
+)
+
+from app.mapper import Row
+from app.store import VERSION_MAX, Sealed
+from projections.tables import TABLES, Patch, Scalar, Table, merged
+
+SCHEMA_VERSION: Final = 1
+
+_LOG_SCHEMA: Final = (
+    "CREATE TABLE IF NOT EXISTS stored_events (originator_id TEXT NOT NULL, "
+    "originator_version INTEGER NOT NULL, topic TEXT NOT NULL, state BLOB NOT NULL, "
+    "PRIMARY KEY (originator_id, originator_version))",
+    "CREATE TABLE IF NOT EXISTS streams (id TEXT PRIMARY KEY, head INTEGER NOT NULL, "
+    "hash BLOB NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS facts ON stored_events (originator_id, originator_version) "
+    "WHERE topic <> 'step.delta'",
+    "CREATE INDEX IF NOT EXISTS marks ON stored_events (originator_id, originator_version) "
+    "WHERE topic IN ('window.compacted', 'window.compaction_undone', 'window.compaction_redone')",
+)
+_ADVANCE: Final = (
+    "INSERT INTO streams (id, head, hash) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE "
+    "SET head = excluded.head, hash = excluded.hash WHERE streams.head = ? AND streams.hash = ?"
+)
+_SELECT: Final = (
+    "SELECT originator_id, originator_version, topic, state FROM stored_events "
+    "WHERE originator_id = ? AND originator_version > ? AND originator_version <= ? "
+)
+_NO_DELTAS: Final = "AND topic <> 'step.delta' "
+
+
+class DatabaseInUse(Exception):
+    """Another process owns the file."""
+
+
+class NewerSchema(Exception):
+    """The file was written by a newer Everlog."""
+
+
+class _Pool(SQLiteConnectionPool):
+    """Connections that wait for the disk at every commit."""
+
+    def _create_connection(self) -> SQLiteConnection:
+        connection = super()._create_connection()
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute("PRAGMA temp_store = MEMORY")
+        return connection
+
+
+class _Datastore(SQLiteDatastore):
+    def __init__(self, path: Path) -> None:
+        super().__init__(db_name=str(path), pool_size=8, originator_id_type="text")
+        self.pool.close()
+        self.pool = _Pool(db_name=str(path), pool_size=8, max_overflow=8)
+
+
+class SQLiteStore(SQLiteAggregateRecorder):
+    """The log, its heads and its read tables in one file that this process owns."""
+
+    # No other process can append, so a cached head needs no look at the file.
+    exclusive: bool = True
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the file. Raises DatabaseInUse or NewerSchema."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._lock = _locked(path)
+        super().__init__(_Datastore(path))
+        try:
+            self.create_table()
+        except BaseException:
+            self.close()
+            raise
+
+    def construct_create_table_statements(self) -> list[str]:
+        """Give the schema, every statement harmless if it was run before."""
+        return [*_LOG_SCHEMA, *(one for table in TABLES.values() for one in _schema_of(table))]
+
+    def create_table(self) -> None:
+        """Create what is missing. Raises NewerSchema."""
+        with self.datastore.transaction(commit=True) as c:
+            c.execute("PRAGMA user_version")
+            found = c.fetchone()[0]
+            if found > SCHEMA_VERSION:
+                raise NewerSchema(
+                    f"{self.path} has schema {found}; this Everlog knows up to {SCHEMA_VERSION}."
+                )
+            self._create_table(c)
+            c.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def store(self, batch: Sequence[Sealed]) -> list[bool]:
+        """Commit the appends whose stream is still where they expect it; tell which those were.
+
+        Raises eventsourcing's OperationalError where the outcome is not known.
+        """
+        with self.datastore.transaction(commit=True) as c:
+            won = [self._advance(c, one) for one in batch]
+            winners = [one for one, win in zip(batch, won, strict=True) if win]
+            c.executemany(self.insert_events_statement, [r for one in winners for r in one.rows])
+            _upsert(c, [patch for one in winners for patch in one.patches])
+        return won
+
+    def _advance(self, c: SQLiteCursor, one: Sealed) -> bool:
+        head = one.expected + len(one.rows)
+        c.execute(_ADVANCE, (one.stream, head, one.hash, one.expected, one.prev))
+        return c.sqlite_cursor.rowcount == 1
+
+    def head(self, stream: str) -> tuple[int, bytes] | None:
+        """Give a stream's last version and hash, None if there is no such stream."""
+        found = self.query("SELECT head, hash FROM streams WHERE id = ?", (stream,))
+        return (found[0]["head"], found[0]["hash"]) if found else None
+
+    def read(  # noqa: PLR0913 - the bounds of a page
+        self,
+        stream: str,
+        *,
+        after: int = 0,
+        upto: int = VERSION_MAX,
+        limit: int = -1,
+        deltas: bool = True,
+        newest_first: bool = False,
+    ) -> list[Row]:
+        """Read rows with `after < version <= upto` in order; -1 is no limit."""
+        order = "DESC" if newest_first else "ASC"
+        # The condition on the type stands literally: a bound one does not use the partial index.
+        sql = f"{_SELECT}{'' if deltas else _NO_DELTAS}ORDER BY originator_version {order} LIMIT ?"
+        with self._reading() as c:
+            c.execute(sql, (stream, after, upto, limit))
+            return list(map(Row._make, c.fetchall()))
+
+    def query(self, sql: str, params: Sequence[Scalar] = ()) -> list[dict[str, Any]]:
+        """Run a SELECT on the read tables."""
+        with self._reading() as c:
+            c.execute(sql, params)
+            return [dict(row) for row in c.fetchall()]
+
+    def streams(self, after: str = "", limit: int = 1000) -> list[tuple[str, int, bytes]]:
+        """Page through all streams in order of id: (id, head, hash)."""
+        sql = "SELECT id, head, hash FROM streams WHERE id > ? ORDER BY id LIMIT ?"
+        return [(row["id"], row["head"], row["hash"]) for row in self.query(sql, (after, limit))]
+
+    def clear_tables(self) -> None:
+        """Empty every read table."""
+        with self.datastore.transaction(commit=True) as c:
+            for name in TABLES:
+                c.execute(f"DELETE FROM {name}")  # noqa: S608 - our own names
+
+    def upsert(self, patches: Sequence[Patch]) -> None:
+        """Write rows of the read tables outside an append: for a rebuild."""
+        with self.datastore.transaction(commit=True) as c:
+            _upsert(c, patches)
+
+    def close(self) -> None:
+        """Close the connections and give up the file."""
+        self.datastore.close()
+        os.close(self._lock)
+
+    @contextmanager
+    def _reading(self) -> Generator[SQLiteCursor]:
+        with self.datastore.get_connection(commit=False) as connection:
+            cursor = connection.cursor()
+            try:
+                yield cursor
+            except sqlite3.OperationalError as error:
+                raise OperationalError(error) from error
+
+
+def _locked(path: Path) -> int:
+    """Take the file's lock for as long as this process lives; `kill -9` lets go of it."""
+    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        owner = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(lock)
+        raise DatabaseInUse(
+            f"{path} is in use by another Everlog process (pid {owner}). "
+            "A SQLite file serves one process; stop that one, or give this one another file."
+        ) from error
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, str(os.getpid()).encode(), 0)
+    return lock
+
+
+def _schema_of(table: Table) -> list[str]:
+    columns = ", ".join(f"{name} {kind}" for name, kind in table.columns.items())
+    key = ", ".join(table.key)
+    indexes = [
+        f"CREATE INDEX IF NOT EXISTS {table.name}_by_{'_'.join(index)} "
+        f"ON {table.name} ({', '.join(index)})"
+        for index in table.indexes
+    ]
+    return [f"CREATE TABLE IF NOT EXISTS {table.name} ({columns}, PRIMARY KEY ({key}))", *indexes]
+
+
+def _upsert(c: SQLiteCursor, patches: Sequence[Patch]) -> None:
+    """Write one row per key, those that set the same columns in one go."""
+    groups: dict[tuple[str, tuple[str, ...]], list[tuple[Scalar, ...]]] = {}
+    for (name, key), values in merged(patches).items():
+        groups.setdefault((name, tuple(values)), []).append((*key, *values.values()))
+    for (name, columns), rows in groups.items():
+        c.executemany(_upsert_statement(TABLES[name], columns), rows)
+
+
+def _upsert_statement(table: Table, columns: tuple[str, ...]) -> str:
+    names = (*table.key, *columns)
+    marks = ", ".join("?" * len(names))
+    changes = ", ".join(f"{name} = excluded.{name}" for name in columns)
+    into = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 - our names
+    return f"{into} ON CONFLICT ({', '.join(table.key)}) DO UPDATE SET {changes}"

@@ -1,0 +1,25 @@
+"""The wire: every URL in one list, Letta's and our own."""
+
+from collections.abc import Callable
+
+from starlette.routing import BaseRoute
+
+from app.web import agents, blocks, conversations, facts, messages, models, runs
+from app.web.endpoint import route_of
+from app.web.openapi import openapi_route
+from app.web.services import Services
+
+ENDPOINTS = [
+    *conversations.ENDPOINTS,
+    *messages.ENDPOINTS,
+    *runs.ENDPOINTS,
+    *agents.ENDPOINTS,
+    *blocks.ENDPOINTS,
+    *models.ENDPOINTS,
+    *facts.ENDPOINTS,
+]
+
+
+def routes(services: Callable[[], Services]) -> list[BaseRoute]:
+    """Give every route; `services` is asked at each request, when the server is running."""
+    return [*(route_of(call, services) for call in ENDPOINTS), openapi_route(ENDPOINTS)]

@@ -1,0 +1,163 @@
+"""Agents as requests and answers hold them."""
+
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from pydantic import Field
+
+from app.web.block_bodies import BlockAnswer, BlockValue, CreateBlock, Description, Tags
+from app.web.bodies import Answer, Body, Cursor, Handle, Limit, ModelSettings, Name, Order
+from domain.streams import BLOCK, pattern_of
+
+BLOCKS_MAX: Final = 64
+BlockIds: TypeAlias = Annotated[
+    list[Annotated[str, Field(pattern=pattern_of(BLOCK))]], Field(max_length=BLOCKS_MAX)
+]
+WindowLimit: TypeAlias = Annotated[int, Field(gt=0, le=2**31)]
+
+# What this version would have to ignore; a value that asks for nothing is fine.
+UNSUPPORTED: Final = (
+    "tools",
+    "tool_ids",
+    "tool_rules",
+    "secrets",
+    "tool_exec_environment_variables",
+    "source_ids",
+    "folder_ids",
+    "identity_ids",
+    "enable_sleeptime",
+    "from_template",
+    "template_id",
+    "initial_message_sequence",
+)
+
+
+class AgentFields(Body):
+    """What can be said of an agent when it is made and later on."""
+
+    name: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    description: Description | None = None
+    system: BlockValue | None = None
+    tags: Tags | None = None
+    metadata: dict[str, Any] | None = None
+    timezone: Name | None = None
+    context_window_limit: WindowLimit | None = None
+    model: Handle | None = None
+    model_settings: ModelSettings | None = None
+    compaction_settings: dict[str, Any] | None = None
+    embedding: Handle | None = None
+    message_buffer_autoclear: bool | None = None
+    hidden: bool | None = None
+    block_ids: BlockIds | None = None
+    # Of the fields below only values that ask for nothing are taken.
+    enable_sleeptime: bool | None = None
+    tools: list[Any] | None = None
+    tool_ids: list[Any] | None = None
+    tool_rules: list[Any] | None = None
+    secrets: dict[str, Any] | None = None
+    tool_exec_environment_variables: dict[str, Any] | None = None
+    source_ids: list[Any] | None = None
+    folder_ids: list[Any] | None = None
+    identity_ids: list[Any] | None = None
+    from_template: str | None = None
+    template_id: str | None = None
+    initial_message_sequence: list[Any] | None = None
+
+
+class CreateAgent(AgentFields):
+    """An agent to make. `include_base_tools` is taken and adds none: there are no tools yet."""
+
+    agent_type: Name | None = None
+    memory_blocks: Annotated[list[CreateBlock], Field(max_length=BLOCKS_MAX)] | None = None
+    include_base_tools: bool | None = None
+
+
+class UpdateAgent(AgentFields):
+    """What to change; null changes nothing."""
+
+
+class RetrieveAgent(Body):
+    """Which relations to fill in: `agent.blocks`, `agent.tags` and the like."""
+
+    include: Annotated[list[Name], Field(max_length=32)] | None = None
+
+
+class ListAgents(Body):
+    """Which agents. Cursors follow the sort order."""
+
+    name: Name | None = None
+    tags: Tags | None = None
+    match_all_tags: bool = False
+    query_text: Name | None = None
+    before: Cursor | None = None
+    after: Cursor | None = None
+    limit: Limit = 50
+    order: Order = "desc"
+    order_by: Literal["created_at"] = "created_at"
+    include: Annotated[list[Name], Field(max_length=32)] | None = None
+
+
+class MemoryAnswer(Answer):
+    """An agent's core memory."""
+
+    blocks: list[BlockAnswer]
+    file_blocks: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
+    agent_type: str | None = None
+    git_enabled: bool | None = None
+    prompt_template: str = ""
+
+
+class LlmConfigAnswer(Answer):
+    """A model as old clients read it."""
+
+    model: str
+    model_endpoint_type: str
+    context_window: int
+    handle: str | None = None
+    display_name: str | None = None
+    model_endpoint: str | None = None
+    provider_name: str | None = None
+    provider_category: str = "base"
+    temperature: float | None = None
+    max_tokens: int | None = None
+    put_inner_thoughts_in_kwargs: bool = False
+
+
+class AgentAnswer(Answer):
+    """An agent as clients see it. `message_ids` is its default conversation, which is not there."""
+
+    id: str
+    name: str
+    agent_type: str
+    system: str
+    model: str
+    model_settings: dict[str, Any] | None = None
+    llm_config: LlmConfigAnswer
+    memory: MemoryAnswer
+    blocks: list[BlockAnswer]
+    tags: list[str]
+    tools: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
+    sources: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
+    tool_rules: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
+    identity_ids: list[str] = Field(default_factory=list)
+    identities: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
+    secrets: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
+    message_ids: list[str] = Field(default_factory=list)
+    description: str | None = None
+    metadata: dict[str, Any] | None = None
+    timezone: str | None = None
+    context_window_limit: int | None = None
+    compaction_settings: dict[str, Any] | None = None
+    embedding: str | None = None
+    embedding_config: dict[str, Any] | None = None
+    message_buffer_autoclear: bool = False
+    enable_sleeptime: bool | None = None
+    hidden: bool | None = None
+    pending_approval: dict[str, Any] | None = None
+    managed_group: dict[str, Any] | None = None
+    last_run_completion: datetime | None = None
+    last_stop_reason: str | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    created_by_id: str | None = None
+    last_updated_by_id: str | None = None

@@ -1,0 +1,202 @@
+"""Conversations: create, list, retrieve, update, delete."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+from uuid import uuid4
+
+import orjson
+
+from app.log import utc_now
+from app.memory import compile_system
+from app.providers.catalogue import MalformedHandle
+from app.web.bodies import (
+    Body,
+    ConversationAnswer,
+    CreateConversation,
+    CreateConversationQuery,
+    ListConversations,
+    UpdateConversation,
+)
+from app.web.endpoint import ConversationId, endpoint
+from app.web.errors import ApiError, NotYet
+from app.web.lookups import living_conversation
+from app.web.services import Services
+from domain.conversation import (
+    ChangeConversation,
+    ConversationChanged,
+    ConversationSettings,
+    ConversationStarted,
+    Counts,
+    DeleteConversation,
+    StartConversation,
+)
+from domain.errors import NotFound
+from domain.event import Recorded
+from domain.streams import CONVERSATION, id_of
+from projections.tables import Scalar
+
+
+async def create_conversation(
+    services: Services, query: CreateConversationQuery, body: CreateConversation | None
+) -> ConversationAnswer:
+    """Begin a conversation with an agent; its system prompt is compiled now."""
+    asked = body or CreateConversation()
+    if asked.isolated_block_labels:
+        raise NotYet("isolated_block_labels: this version shares an agent's blocks")
+    _check_model(asked.model)
+    conversation_id = id_of(CONVERSATION, uuid4())
+    system = await compile_system(
+        services.execute, query.agent_id, conversation_id, utc_now(), Counts()
+    )
+    settings = ConversationSettings(**sent(asked, leave_out=("isolated_block_labels",)))
+    command = StartConversation(query.agent_id, system, settings)
+    facts = await services.execute(conversation_id, command, "user")
+    return _begun(facts[0])
+
+
+def _begun(fact: Recorded[ConversationStarted]) -> ConversationAnswer:
+    event = fact.event
+    return ConversationAnswer(
+        id=fact.stream,
+        agent_id=event.agent_id,
+        created_at=fact.at,
+        updated_at=fact.at,
+        in_context_message_ids=[],
+        **event.settings.model_dump(),
+    )
+
+
+def sent(body: Body, leave_out: Iterable[str] = ()) -> dict[str, Any]:
+    """Give what a request set; null sets nothing, as in the original."""
+    return body.model_dump(exclude_unset=True, exclude_none=True, exclude=set(leave_out))
+
+
+def _check_model(handle: str | None) -> None:
+    """Check a handle's form; whether it leads anywhere shows when it is used."""
+    if handle is not None and "/" not in handle.strip("/"):
+        raise MalformedHandle(handle)
+
+
+async def retrieve_conversation(
+    services: Services, conversation_id: ConversationId
+) -> ConversationAnswer:
+    """Give a conversation, with the ids of the messages in its window."""
+    answer = await _row(services, conversation_id)
+    window = await services.windows.newest(conversation_id)
+    ids = [] if window.system is None else [window.system.message_id]
+    answer.in_context_message_ids = [*ids, *(item.message_id for item in window.items)]
+    return answer
+
+
+async def _row(services: Services, conversation_id: str) -> ConversationAnswer:
+    sql = "SELECT * FROM conversations WHERE conversation_id = ? AND deleted = 0"
+    rows = await services.log.query(sql, (conversation_id,))
+    if not rows:
+        raise NotFound("Conversation", conversation_id)
+    return _shown(rows[0])
+
+
+def _shown(row: dict[str, Any]) -> ConversationAnswer:
+    settings = row["model_settings"]
+    row["model_settings"] = None if settings is None else orjson.loads(settings)
+    return ConversationAnswer(id=row["conversation_id"], **row)
+
+
+async def list_conversations(
+    services: Services, query: ListConversations
+) -> list[ConversationAnswer]:
+    """List conversations. Those without a last run or message come last, either way."""
+    where, params = _filters(query)
+    if query.after is not None:
+        bound, values = await _after(services, query)
+        where.append(bound)
+        params += values
+    column, way = query.order_by, query.order.upper()
+    sql = (
+        f"SELECT * FROM conversations WHERE {' AND '.join(where)} "  # noqa: S608 - our own words
+        f"ORDER BY {column} IS NULL, {column} {way}, conversation_id {way} LIMIT ?"
+    )
+    rows = await services.log.query(sql, (*params, query.limit))
+    return [_shown(row) for row in rows]
+
+
+def _filters(query: ListConversations) -> tuple[list[str], list[Scalar]]:
+    where = ["deleted = 0", "coalesce(hidden, 0) = 0"]
+    params: list[Scalar] = []
+    if query.agent_id is not None:
+        where.append("agent_id = ?")
+        params.append(query.agent_id)
+    if query.summary_search:
+        # Not LIKE: the original's search tells capitals from small letters.
+        where.append("instr(summary, ?) > 0")
+        params.append(query.summary_search)
+    if query.archive_status != "all":
+        where.append("archived = ?")
+        params.append(int(query.archive_status == "archived"))
+    return where, params
+
+
+async def _after(services: Services, query: ListConversations) -> tuple[str, list[Scalar]]:
+    """Give the condition for what comes after a conversation in the list's order."""
+    column = query.order_by
+    sql = f"SELECT {column} AS place FROM conversations WHERE conversation_id = ?"  # noqa: S608
+    rows = await services.log.query(sql, (query.after,))
+    if not rows:
+        raise ApiError(404, f"Conversation not found with id={query.after}")
+    place, sign = rows[0]["place"], "<" if query.order == "desc" else ">"
+    if place is None:
+        return f"({column} IS NULL AND conversation_id {sign} ?)", [query.after]
+    bound = (
+        f"({column} IS NULL OR {column} {sign} ? OR ({column} = ? AND conversation_id {sign} ?))"
+    )
+    return bound, [place, place, query.after]
+
+
+async def update_conversation(
+    services: Services, conversation_id: ConversationId, body: UpdateConversation
+) -> ConversationAnswer:
+    """Change what is sent; null changes nothing."""
+    _check_model(body.model)
+    changes = ConversationChanged(**sent(body))
+    await services.execute(conversation_id, ChangeConversation(changes), "user")
+    return await _row(services, conversation_id)
+
+
+async def delete_conversation(services: Services, conversation_id: ConversationId) -> None:
+    """Take a conversation out of every list and stop its runs; its log stays."""
+    await living_conversation(services, conversation_id)
+    await services.execute(conversation_id, DeleteConversation(), "user")
+
+
+ROOT: Final = "/v1/conversations/"
+ONE: Final = "/v1/conversations/{conversation_id}"
+ENDPOINTS: Final = [
+    endpoint(
+        "POST",
+        ROOT,
+        create_conversation,
+        ConversationAnswer,
+        tag="conversations",
+        errors=(400, 404, 501),
+    ),
+    endpoint(
+        "GET",
+        ROOT,
+        list_conversations,
+        list[ConversationAnswer],
+        tag="conversations",
+        errors=(404,),
+    ),
+    endpoint(
+        "GET", ONE, retrieve_conversation, ConversationAnswer, tag="conversations", errors=(404,)
+    ),
+    endpoint(
+        "PATCH",
+        ONE,
+        update_conversation,
+        ConversationAnswer,
+        tag="conversations",
+        errors=(400, 404),
+    ),
+    endpoint("DELETE", ONE, delete_conversation, None, tag="conversations", errors=(404,)),
+]

@@ -1,0 +1,79 @@
+"""Pages of agents and blocks: the same cursors, the same order, the same tags."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import orjson
+
+from app.web.errors import ApiError
+from app.web.services import Services
+from projections.tables import Scalar
+
+Kind = Literal["agent", "block"]
+
+
+class Selection:
+    """Conditions on a read table, gathered, then read as one page."""
+
+    def __init__(self, kind: Kind) -> None:
+        self._kind: Kind = kind
+        self._table = f"{kind}s"
+        self._id = f"{kind}_id"
+        self._where = ["deleted = 0"]
+        self._params: list[Scalar] = []
+
+    def add(self, condition: str, *params: Scalar) -> None:
+        """Add a condition."""
+        self._where.append(condition)
+        self._params += params
+
+    def equal(self, column: str, value: str | None) -> None:
+        """Have a column be `value`; None asks for nothing."""
+        if value is not None:
+            self.add(f"{column} = ?", value)
+
+    def containing(self, column: str, part: str | None) -> None:
+        """Have a column contain `part`, capitals or not; None asks for nothing."""
+        if part:
+            self.add(f"instr(lower(coalesce({column}, '')), lower(?)) > 0", part)
+
+    def tagged(self, tags: Sequence[str] | None, *, all_of_them: bool) -> None:
+        """Have any or all of some tags, which are stored as a JSON list of strings."""
+        if tags:
+            glue = " AND " if all_of_them else " OR "
+            # A tag stands in the list between its quotes, so no part of another one matches.
+            marks = glue.join(["instr(coalesce(tags, ''), ?) > 0"] * len(tags))
+            self.add(f"({marks})", *(orjson.dumps(tag).decode() for tag in tags))
+
+    async def page(
+        self, services: Services, *, after: str | None, before: str | None, order: str, limit: int
+    ) -> list[dict[str, Any]]:
+        """Read a page; both cursors follow the sort order. Raises 404 for an unknown cursor."""
+        ascending = order == "asc"
+        for cursor, forwards in ((after, True), (before, False)):
+            if cursor is not None:
+                await self._bound(services, cursor, later=ascending == forwards)
+        way = "ASC" if ascending else "DESC"
+        sql = (
+            f"SELECT * FROM {self._table} WHERE {' AND '.join(self._where)} "  # noqa: S608 - our names
+            f"ORDER BY created_at {way}, {self._id} {way} LIMIT ?"
+        )
+        return await services.log.query(sql, (*self._params, limit))
+
+    async def _bound(self, services: Services, cursor: str, *, later: bool) -> None:
+        row = await row_of(services, self._kind, cursor, deleted=True)
+        if row is None:
+            raise ApiError(404, f"{self._kind.capitalize()} not found with id={cursor}")
+        sign, at = ">" if later else "<", row["created_at"]
+        condition = f"(created_at {sign} ? OR (created_at = ? AND {self._id} {sign} ?))"
+        self.add(condition, at, at, cursor)
+
+
+async def row_of(
+    services: Services, kind: Kind, identity: str, *, deleted: bool = False
+) -> dict[str, Any] | None:
+    """Give an agent's or block's row, None if there is none."""
+    living = "" if deleted else " AND deleted = 0"
+    sql = f"SELECT * FROM {kind}s WHERE {kind}_id = ?{living}"  # noqa: S608 - our own names
+    rows = await services.log.query(sql, (identity,))
+    return rows[0] if rows else None

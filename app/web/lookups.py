@@ -1,0 +1,92 @@
+"""From ids to what they name, in the read tables; what is not there, or no more, is a 404."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from app.web.endpoint import checked_run_id
+from app.web.errors import ApiError, NotYet
+from app.web.services import Services
+from domain.conversation import Conversation
+from domain.errors import NotFound
+from domain.streams import AGENT, CONVERSATION, is_id
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRun:
+    """A run's row, with its conversation's agent."""
+
+    conversation_id: str
+    run_id: str
+    queued_at: int
+    finished_at: int | None
+    row: dict[str, Any]
+
+
+async def living_conversation(services: Services, conversation_id: str) -> Conversation:
+    """Give a conversation's state. Raises NotFound, or NotYet for the agent-direct forms."""
+    if is_id(AGENT, conversation_id) or conversation_id == "default":
+        raise NotYet("this version has no default conversation of an agent; create one")
+    if not is_id(CONVERSATION, conversation_id):
+        raise NotFound("Conversation", conversation_id)
+    state = await services.execute.conversation(conversation_id)
+    if state.agent_id is None or state.deleted:
+        raise NotFound("Conversation", conversation_id)
+    return state
+
+
+async def existing_stream(services: Services, stream: str, kind: str, *, deleted: bool) -> None:
+    """Check that a stream is there and, unless asked for, not deleted. Raises NotFound."""
+    version, state = await services.execute.state(stream)
+    if not version or (state.deleted and not deleted):
+        raise NotFound(kind, stream)
+
+
+async def found_run(services: Services, run_id: str) -> FoundRun:
+    """Give a run by its id. Raises 400 for a malformed id, 404 for an unknown one."""
+    rows = await services.log.query(
+        "SELECT runs.*, conversations.agent_id FROM locators "
+        "JOIN runs ON runs.conversation_id = locators.stream AND runs.run_id = locators.id "
+        "JOIN conversations ON conversations.conversation_id = runs.conversation_id "
+        "WHERE locators.id = ? AND conversations.deleted = 0",
+        (checked_run_id(run_id),),
+    )
+    if not rows:
+        raise NotFound("Run", run_id)
+    return _found(rows[0])
+
+
+async def run_of_key(services: Services, conversation_id: str, key: str) -> FoundRun | None:
+    """Give the run that an idempotency key of a conversation stands for."""
+    rows = await services.log.query(
+        "SELECT runs.* FROM idempotency_keys AS keys JOIN runs "
+        "ON runs.conversation_id = keys.conversation_id AND runs.run_id = keys.run_id "
+        "WHERE keys.conversation_id = ? AND keys.key = ?",
+        (conversation_id, key),
+    )
+    return _found(rows[0]) if rows else None
+
+
+async def active_run(services: Services, conversation_id: str) -> FoundRun | None:
+    """Give the newest run of a conversation that is not over."""
+    rows = await services.log.query(
+        "SELECT * FROM runs WHERE conversation_id = ? AND status IN ('created', 'running') "
+        "ORDER BY queued_at DESC LIMIT 1",
+        (conversation_id,),
+    )
+    return _found(rows[0]) if rows else None
+
+
+def _found(row: dict[str, Any]) -> FoundRun:
+    return FoundRun(
+        row["conversation_id"], row["run_id"], row["queued_at"], row["finished_at"], row
+    )
+
+
+async def place_of(services: Services, stream: str, message_id: str) -> int:
+    """Give the offset where a message of a conversation is. Raises 404 for one of no such id."""
+    rows = await services.log.query(
+        "SELECT version FROM locators WHERE id = ? AND stream = ?", (message_id, stream)
+    )
+    if not rows:
+        raise ApiError(404, f"Message not found with id={message_id}")
+    return rows[0]["version"]

@@ -1,0 +1,184 @@
+"""Runs: list, retrieve, their messages, their streams."""
+
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+
+from app.mapper import revive
+from app.store import VERSION_MAX
+from app.web.bodies import ListRunMessages, ListRuns, ResumeStream, RunAnswer
+from app.web.endpoint import RunId, checked_run_id, endpoint
+from app.web.errors import ApiError
+from app.web.lookups import FoundRun, found_run
+from app.web.messages import stream_of
+from app.web.services import Services
+from app.web.stream import SSE_TYPE, EventStream
+from domain.errors import NotFound
+from domain.run import RunRequest
+from projections.letta import Message, only
+from projections.listing import messages_of
+from projections.tables import Scalar
+
+STATUSES: Final = ("created", "running", "completed", "failed", "cancelled")
+ACTIVE: Final = ("created", "running")
+
+
+async def retrieve_run(services: Services, run_id: RunId) -> RunAnswer:
+    """Give a run."""
+    run = await found_run(services, run_id)
+    return _shown(run.row)
+
+
+def _shown(row: dict[str, Any]) -> RunAnswer:
+    request = RunRequest.model_validate_json(row["request"])
+    created, completed = row["created_at"], row["completed_at"]
+    return RunAnswer(
+        id=row["run_id"],
+        agent_id=row["agent_id"],
+        conversation_id=row["conversation_id"],
+        status=row["status"],
+        stop_reason=row["stop_reason"],
+        background=request.background,
+        created_at=created,
+        completed_at=completed,
+        metadata=_metadata(row),
+        request_config={"include_return_message_types": request.filters},
+        callback_url=request.callback,
+        total_duration_ns=_nanoseconds(created, completed),
+    )
+
+
+def _metadata(row: dict[str, Any]) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"run_type": "send_conversation_message"}
+    if row["error"] is not None:
+        metadata["error"] = orjson.loads(row["error"])
+    return metadata
+
+
+def _nanoseconds(start: str, end: str | None) -> int | None:
+    if end is None:
+        return None
+    took = datetime.fromisoformat(end) - datetime.fromisoformat(start)
+    return int(took.total_seconds() * 1_000_000) * 1_000
+
+
+async def list_runs(services: Services, query: ListRuns) -> list[RunAnswer]:
+    """List runs; both cursors follow the sort order."""
+    where, params = _filters(query)
+    ascending = query.order == "asc" if query.ascending is None else query.ascending
+    for cursor, forwards in ((query.after, True), (query.before, False)):
+        if cursor is not None:
+            bound, values = await _bound(services, cursor, later=ascending == forwards)
+            where.append(bound)
+            params += values
+    way = "ASC" if ascending else "DESC"
+    sql = (
+        "SELECT runs.*, conversations.agent_id FROM runs "  # noqa: S608 - our own words
+        "JOIN conversations ON conversations.conversation_id = runs.conversation_id "
+        f"WHERE {' AND '.join(where)} "
+        f"ORDER BY runs.created_at {way}, runs.run_id {way} LIMIT ?"
+    )
+    rows = await services.log.query(sql, (*params, query.limit))
+    return [_shown(row) for row in rows]
+
+
+def _filters(query: ListRuns) -> tuple[list[str], list[Scalar]]:
+    where, params = ["conversations.deleted = 0"], list[Scalar]()
+
+    def among(column: str, values: list[str]) -> None:
+        where.append(f"{column} IN ({', '.join('?' * len(values))})")
+        params.extend(values)
+
+    agents = query.agent_ids or ([query.agent_id] if query.agent_id else [])
+    if agents:
+        among("conversations.agent_id", agents)
+    if query.conversation_id:
+        among("runs.conversation_id", [query.conversation_id])
+    if statuses := _statuses(query):
+        among("runs.status", statuses)
+    if query.stop_reason:
+        among("runs.stop_reason", [query.stop_reason])
+    if query.background is not None:
+        where.append("runs.background = ?")
+        params.append(int(query.background))
+    return where, params
+
+
+def _statuses(query: ListRuns) -> list[str]:
+    wrong = [one for one in query.statuses or [] if one not in STATUSES]
+    if wrong:
+        raise ApiError(400, f"Invalid run status {wrong[0][:64]!r}; one of {', '.join(STATUSES)}.")
+    return query.statuses or (list(ACTIVE) if query.active else [])
+
+
+async def _bound(services: Services, run_id: str, *, later: bool) -> tuple[str, list[Scalar]]:
+    checked_run_id(run_id)
+    sql = "SELECT created_at FROM runs WHERE run_id = ?"
+    rows = await services.log.query(sql, (run_id,))
+    if not rows:
+        raise NotFound("Run", run_id)
+    sign, at = ">" if later else "<", rows[0]["created_at"]
+    bound = f"(runs.created_at {sign} ? OR (runs.created_at = ? AND runs.run_id {sign} ?))"
+    return bound, [at, at, run_id]
+
+
+async def list_run_messages(
+    services: Services, run_id: RunId, query: ListRunMessages
+) -> list[Message]:
+    """List what was sent in and what came out of a run, of the types that it was asked for."""
+    run = await found_run(services, run_id)
+    groups = await _groups(services, run)
+    groups = _within(groups, query)
+    request = RunRequest.model_validate_json(run.row["request"])
+    if query.order == "desc":
+        groups = [list(reversed(items)) for items in reversed(groups)]
+    return only([item for items in groups[: query.limit] for item in items], request.filters)
+
+
+async def _groups(services: Services, run: FoundRun) -> list[list[Message]]:
+    rows = await services.log.read(
+        run.conversation_id,
+        after=run.queued_at - 1,
+        upto=run.finished_at or VERSION_MAX,
+        deltas=False,
+    )
+    listed = messages_of(revive(row) for row in rows)
+    return [items for _, items in listed if items[0]["run_id"] == run.run_id]
+
+
+def _within(groups: list[list[Message]], query: ListRunMessages) -> list[list[Message]]:
+    """Cut at the cursors; going `desc`, `after` the last item seen is older, too."""
+    after, before = query.after, query.before
+    if query.order == "desc" and after is not None and before is None:
+        after, before = None, after
+    ids = [items[0]["id"] for items in groups]
+    for cursor in (after, before):
+        if cursor is not None and cursor not in ids:
+            raise ApiError(404, f"Message not found with id={cursor}")
+    start = 0 if after is None else ids.index(after) + 1
+    return groups[start : len(ids) if before is None else ids.index(before)]
+
+
+async def stream_run(services: Services, run_id: RunId, body: ResumeStream) -> EventStream:
+    """Show a run's frames after an offset, and follow it: any run, live or long over."""
+    return await stream_of(services, await found_run(services, run_id), body)
+
+
+ONE: Final = "/v1/runs/{run_id}"
+ENDPOINTS: Final = [
+    endpoint("GET", "/v1/runs/", list_runs, list[RunAnswer], tag="runs", errors=(400, 404)),
+    endpoint("GET", ONE, retrieve_run, RunAnswer, tag="runs", errors=(400, 404)),
+    endpoint(
+        "GET", f"{ONE}/messages", list_run_messages, list[Message], tag="runs", errors=(400, 404)
+    ),
+    endpoint(
+        "POST",
+        f"{ONE}/stream",
+        stream_run,
+        str,
+        tag="runs",
+        errors=(400, 404, 409),
+        media_types=(SSE_TYPE,),
+    ),
+]

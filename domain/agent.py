@@ -1,0 +1,180 @@
+"""An agent: its model, its system prompt, its memory blocks, its limits."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, TypeAlias, assert_never
+
+from domain.errors import NotFound, Refused
+from domain.event import Command, Decider, Event, Value
+
+
+class AgentSettings(Value):
+    """What an agent is, beside its history. `model` is a handle, `provider/name`.
+
+    `block_ids` are the blocks in its system prompt, in the order they were attached.
+    """
+
+    name: str
+    model: str
+    agent_type: str = "letta_v1_agent"
+    system: str = ""
+    description: str | None = None
+    block_ids: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, Any] | None = None
+    timezone: str | None = None
+    context_window_limit: int | None = None
+    model_settings: dict[str, Any] | None = None
+    compaction_settings: dict[str, Any] | None = None
+    embedding: str | None = None
+    message_buffer_autoclear: bool = False
+    enable_sleeptime: bool | None = None
+    hidden: bool | None = None
+
+
+class AgentCreated(Event):
+    """An agent came to be."""
+
+    type: Literal["agent.created"] = "agent.created"
+    settings: AgentSettings
+
+
+class AgentChanged(Event):
+    """An agent changed; only what did is there."""
+
+    type: Literal["agent.changed"] = "agent.changed"
+    name: str | None = None
+    model: str | None = None
+    agent_type: str | None = None
+    system: str | None = None
+    description: str | None = None
+    block_ids: tuple[str, ...] | None = None
+    tags: tuple[str, ...] | None = None
+    metadata: dict[str, Any] | None = None
+    timezone: str | None = None
+    context_window_limit: int | None = None
+    model_settings: dict[str, Any] | None = None
+    compaction_settings: dict[str, Any] | None = None
+    embedding: str | None = None
+    message_buffer_autoclear: bool | None = None
+    enable_sleeptime: bool | None = None
+    hidden: bool | None = None
+
+
+class AgentDeleted(Event):
+    """The agent is gone; its history stays."""
+
+    type: Literal["agent.deleted"] = "agent.deleted"
+
+
+AgentEvent: TypeAlias = AgentCreated | AgentChanged | AgentDeleted
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """An agent as it stands; `settings` is None before it is created."""
+
+    settings: AgentSettings | None = None
+    version: int = 0
+    deleted: bool = False
+
+
+def evolve(state: Agent, event: AgentEvent, version: int) -> Agent:
+    """Give the state after `event`, which is at `version`."""
+    match event:
+        case AgentCreated():
+            return replace(state, settings=event.settings, version=version)
+        case AgentChanged():
+            return replace(state, settings=_after(state, event), version=version)
+        case AgentDeleted():
+            return replace(state, deleted=True, version=version)
+        case _:
+            assert_never(event)
+
+
+def _after(state: Agent, event: AgentChanged) -> AgentSettings | None:
+    changes = {name: getattr(event, name) for name in changed_fields(event)}
+    return None if state.settings is None else state.settings.model_copy(update=changes)
+
+
+def changed_fields(event: AgentChanged) -> set[str]:
+    """Name the settings that a change carries."""
+    return event.model_fields_set - {"type"}
+
+
+@dataclass(frozen=True, slots=True)
+class CreateAgent(Command):
+    """Make an agent."""
+
+    settings: AgentSettings
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeAgent(Command):
+    """Set what `changes` names."""
+
+    changes: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class AttachBlock(Command):
+    """Put a block into the agent's memory."""
+
+    block_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class DetachBlock(Command):
+    """Take a block out of the agent's memory."""
+
+    block_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteAgent(Command):
+    """Put an end to an agent."""
+
+
+AgentCommand: TypeAlias = CreateAgent | ChangeAgent | AttachBlock | DetachBlock | DeleteAgent
+
+
+def decide(state: Agent, command: AgentCommand) -> list[AgentEvent]:
+    """Answer a command with facts. Raises NotFound or Refused."""
+    if isinstance(command, CreateAgent):
+        return _create(state, command)
+    if state.settings is None or state.deleted:
+        raise NotFound("Agent", "")
+    now = state.settings
+    match command:
+        case ChangeAgent():
+            return _change(now, command.changes)
+        case AttachBlock():
+            others = tuple(one for one in now.block_ids if one != command.block_id)
+            return _change(now, {"block_ids": (*others, command.block_id)})
+        case DetachBlock():
+            return _detach(now, command.block_id)
+        case DeleteAgent():
+            return [AgentDeleted()]
+        case _:
+            assert_never(command)
+
+
+def _create(state: Agent, command: CreateAgent) -> list[AgentEvent]:
+    if state.settings is not None:
+        raise Refused("The agent exists already.")
+    return [AgentCreated(settings=command.settings)]
+
+
+def _change(now: AgentSettings, changes: dict[str, Any]) -> list[AgentEvent]:
+    changed = {name: value for name, value in changes.items() if getattr(now, name) != value}
+    return [AgentChanged(**changed)] if changed else []
+
+
+def _detach(now: AgentSettings, block_id: str) -> list[AgentEvent]:
+    if block_id not in now.block_ids:
+        raise NotFound("Block", block_id)
+    return _change(now, {"block_ids": tuple(one for one in now.block_ids if one != block_id)})
+
+
+agent: Final[Decider[Agent, AgentCommand, AgentEvent]] = Decider(
+    initial=Agent(), evolve=evolve, decide=decide
+)

@@ -1,0 +1,253 @@
+"""What can happen to a run: queued, claimed, stepped, finished."""
+
+from typing import Any, Final, Literal, TypeAlias
+
+from domain.content import ToolSchema
+from domain.event import Event, Value
+
+ATTEMPTS_MAX: Final = 3
+MAX_STEPS_DEFAULT: Final = 50
+
+DeltaKind: TypeAlias = Literal["text", "reasoning", "signature", "redacted", "arguments"]
+PartKind: TypeAlias = Literal["text", "reasoning", "redacted", "call"]
+FinishReason: TypeAlias = Literal["stop", "length", "tool_call", "content_filter", "error"]
+RunStatus: TypeAlias = Literal["completed", "failed", "cancelled"]
+OnBusy: TypeAlias = Literal["reject", "enqueue", "interrupt", "rollback", "steer"]
+StopReason: TypeAlias = Literal[
+    "end_turn",
+    "max_steps",
+    "tool_rule",
+    "requires_approval",
+    "cancelled",
+    "error",
+    "llm_api_error",
+    "invalid_llm_response",
+    "invalid_tool_call",
+    "no_tool_call",
+    "max_tokens_exceeded",
+    "context_window_overflow_in_system_prompt",
+    "insufficient_credits",
+]
+
+
+class Usage(Value):
+    """Tokens of one model call as its vendor reported them; null is "not reported".
+
+    `input_tokens` counts the whole prompt, cached or not.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+class RunUsage(Usage):
+    """Tokens of a run: sums over its steps; `context_tokens` is the last step's whole context."""
+
+    step_count: int = 0
+    context_tokens: int | None = None
+
+
+class Failure(Value):
+    """Why a run or a step failed: `error_type` as clients know it, words for people."""
+
+    error_type: str
+    message: str
+    detail: str | None = None
+
+
+class Overrides(Value):
+    """What one request replaces for itself alone."""
+
+    model: str | None = None
+    system: str | None = None
+
+
+class RunRequest(Value):
+    """How a run was asked for: what the worker obeys and every later reader of it sees.
+
+    `filters` are the message types that its frames are limited to; null is all of them.
+    """
+
+    streaming: bool = True
+    stream_tokens: bool = False
+    background: bool = False
+    pings: bool = True
+    filters: tuple[str, ...] | None = None
+    compaction_messages: bool = False
+    max_steps: int = MAX_STEPS_DEFAULT
+    overrides: Overrides = Overrides()
+    skills: tuple[dict[str, Any], ...] = ()
+    callback: str | None = None
+
+
+class Cause(Value):
+    """The tool call that led to a fact of another stream: its `tool.started`, and which of many."""
+
+    stream: str
+    offset: int
+    n: int = 0
+
+
+class Span(Value):
+    """Offsets `first` to `last`, both included; `stream` only where it is a fork's ancestor."""
+
+    first: int
+    last: int
+    stream: str | None = None
+
+
+class Manifest(Value):
+    """What a step's request was made of, so that it can be made again and compared.
+
+    `system_at` is the offset of the fact that holds the system text, `items` the offsets within
+    which all visible items were sent, `sha256` the hash of the canonical request.
+    """
+
+    system_at: int
+    items: tuple[Span, ...]
+    sha256: str
+    renderer: str
+    tools_at: int | None = None
+
+
+class CalledTool(Value):
+    """A tool call as the model wrote it; a gated one waits for the client."""
+
+    id: str
+    name: str
+    arguments: str
+    gated: bool = False
+
+
+class DeltaCall(Value):
+    """Which call a delta of arguments belongs to; only its first delta says so."""
+
+    id: str
+    name: str
+
+
+class RunQueued(Event):
+    """A request was accepted; its messages are in the same append."""
+
+    type: Literal["run.queued"] = "run.queued"
+    run_id: str
+    keys: tuple[str, ...] = ()
+    body_hash: str
+    request: RunRequest
+    tools: tuple[ToolSchema, ...] | None = None
+    tools_at: int | None = None
+    on_busy: OnBusy
+    continues: str | None = None
+    cause: Cause | None = None
+
+
+class RunClaimed(Event):
+    """A worker took the run; facts of an older epoch are refused from here on."""
+
+    type: Literal["run.claimed"] = "run.claimed"
+    run_id: str
+    epoch: int
+    node: str
+    agent_version: int
+    model: str
+    settings: dict[str, Any]
+    context_window: int
+
+
+class RunCancelRequested(Event):
+    """Somebody wants these runs to stop; whoever owns them obeys."""
+
+    type: Literal["run.cancel_requested"] = "run.cancel_requested"
+    run_ids: tuple[str, ...]
+    reason: Literal["user", "interrupt", "rollback", "deleted"]
+
+
+class RunFinished(Event):
+    """The run is over, once. `epoch` is absent if nobody had claimed it."""
+
+    type: Literal["run.finished"] = "run.finished"
+    run_id: str
+    epoch: int | None = None
+    status: RunStatus
+    stop_reason: StopReason
+    usage: RunUsage
+    error: Failure | None = None
+
+
+class StepStarted(Event):
+    """The model is about to be called; its offset is the step's name `s` in what follows."""
+
+    type: Literal["step.started"] = "step.started"
+    run_id: str
+    epoch: int
+    step_id: str
+    index: int
+    attempt: int
+    message_id: str
+    model: str
+    settings: dict[str, Any]
+    gated: tuple[str, ...] = ()
+    manifest: Manifest
+
+
+class StepDelta(Event):
+    """Part `i` of the reply grew by `x`."""
+
+    type: Literal["step.delta"] = "step.delta"
+    s: int
+    i: int
+    kind: DeltaKind
+    x: str
+    call: DeltaCall | None = None
+
+
+class StepPart(Event):
+    """Part `i` of the reply, whole: the deltas of its kinds, joined, equal it byte for byte."""
+
+    type: Literal["step.part"] = "step.part"
+    s: int
+    i: int
+    kind: PartKind
+    text: str | None = None
+    call: CalledTool | None = None
+    signature: str | None = None
+    interrupted: bool = False
+
+
+class StepFinished(Event):
+    """The model call is over; its `parts` parts are in the same append."""
+
+    type: Literal["step.finished"] = "step.finished"
+    s: int
+    outcome: Literal["ok", "interrupted", "failed"]
+    parts: int
+    usage: Usage | None = None
+    finish_reason: FinishReason | None = None
+    error: Failure | None = None
+
+
+class StepSuperseded(Event):
+    """What this step had said so far does not count; it is taken again."""
+
+    type: Literal["step.superseded"] = "step.superseded"
+    s: int
+    reason: Literal["taken_over", "provider_error", "context_exceeded", "timeout"]
+    attempt: int
+    attempts_max: int = ATTEMPTS_MAX
+    delay_ms: int = 0
+
+
+RunEvent: TypeAlias = (
+    RunQueued
+    | RunClaimed
+    | RunCancelRequested
+    | RunFinished
+    | StepStarted
+    | StepDelta
+    | StepPart
+    | StepFinished
+    | StepSuperseded
+)

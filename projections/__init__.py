@@ -1,0 +1,1 @@
+"""Pure folds of facts into views, and the read tables kept beside the log."""

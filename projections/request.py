@@ -1,0 +1,112 @@
+"""The exact request of a step: rendered from a window, named by its hash."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Final, Literal, TypeAlias
+from xml.sax.saxutils import escape, quoteattr
+
+import orjson
+from pydantic import Field
+
+from domain.content import (
+    Image,
+    Reasoning,
+    Redacted,
+    Text,
+    ToolCall,
+    ToolResult,
+    ToolSchema,
+)
+from domain.event import Value
+from projections.window import Item, MessageItem, StepItem, Window, spoken
+
+# Written into every manifest: a change to rendering takes the next number and keeps this one.
+RENDERER: Final = "1"
+INTERRUPTED: Final = "[This reply was interrupted here.]"
+
+TurnPart: TypeAlias = Annotated[
+    Text | Image | Reasoning | Redacted | ToolCall | ToolResult, Field(discriminator="type")
+]
+
+
+class Turn(Value):
+    """What one side said; two neighbours never have the same role."""
+
+    role: Literal["user", "assistant"]
+    parts: tuple[TurnPart, ...]
+
+
+class ModelRequest(Value):
+    """All that a provider is told. `model` is the vendor's name for it, without our prefix.
+
+    `settings` are the caller's of the contract's `model_settings`, `max_output_tokens` and the
+    like, with the caller's spelling; a provider applies what it knows.
+    """
+
+    provider: str
+    model: str
+    system: str
+    turns: tuple[Turn, ...]
+    tools: tuple[ToolSchema, ...] = ()
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+def turns_of(window: Window) -> tuple[Turn, ...]:
+    """Render a window's items as turns; neighbours of one role are one turn."""
+    turns: list[Turn] = []
+    for item in window.items:
+        role, parts = _said(item)
+        if not parts:
+            continue
+        if turns and turns[-1].role == role:
+            parts = (*turns.pop().parts, *parts)
+        turns.append(Turn(role=role, parts=parts))
+    return tuple(turns)
+
+
+def _said(item: Item) -> tuple[Literal["user", "assistant"], tuple[TurnPart, ...]]:
+    if isinstance(item, StepItem):
+        return "assistant", tuple(_replied(item))
+    if item.role == "system":
+        return "user", _as_notice(item)
+    return item.role, item.parts
+
+
+def _as_notice(item: MessageItem) -> tuple[TurnPart, ...]:
+    """Say a system message in the user's turn: most vendors know only one, at the top."""
+    words = "".join(part.text for part in item.parts if isinstance(part, Text))
+    return (Text(text=f"<system_message>{escape(words)}</system_message>"),)
+
+
+def _replied(item: StepItem) -> Iterable[TurnPart]:
+    """Give a reply's parts; of an interrupted one only its words, and that it was cut off."""
+    if not item.interrupted:
+        yield from map(spoken, item.parts)
+        return
+    for part in item.parts:
+        if part.kind == "text":
+            yield spoken(part)
+    yield Text(text=INTERRUPTED)
+
+
+def system_of(text: str, skills: Sequence[dict[str, Any]]) -> str:
+    """Give the system prompt of one request: skills are shown in it and never stored in it."""
+    if not skills:
+        return text
+    rows = "\n".join(
+        f"<skill name={quoteattr(str(one.get('name', '')))} "
+        f"location={quoteattr(str(one.get('location', '')))}>"
+        f"{escape(str(one.get('description', '')))}</skill>"
+        for one in skills
+    )
+    return f"{text}\n\n<available_skills>\n{rows}\n</available_skills>"
+
+
+def canonical(request: ModelRequest) -> bytes:
+    """Give a request's one spelling: JSON with sorted keys and no spaces."""
+    return orjson.dumps(request.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS)
+
+
+def sha256_of(request: ModelRequest) -> str:
+    """Name a request by its canonical spelling."""
+    return hashlib.sha256(canonical(request)).hexdigest()

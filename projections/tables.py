@@ -1,0 +1,280 @@
+"""The read tables: views kept in SQL, written in the transaction of their facts.
+
+Each can be dropped and rebuilt from the log. Deltas touch none of them. A fact changes at most one
+row per key, and a batch's changes to one row are merged, so that one statement writes them. Every
+primary key begins with the column that a distributed database would shard by.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from pydantic import BaseModel
+from pydantic_core import to_json
+
+from domain.agent import AgentChanged, AgentCreated, AgentDeleted
+from domain.block import BlockChanged, BlockCreated, BlockDeleted
+from domain.conversation import (
+    ConversationChanged,
+    ConversationDeleted,
+    ConversationStarted,
+    MessageAppended,
+    MessageQueued,
+)
+from domain.event import Recorded
+from domain.run import RunClaimed, RunFinished, RunQueued, StepStarted
+from domain.streams import system_message_id
+
+Scalar: TypeAlias = str | int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A read table: column names with `text` or `bigint`, the key's columns first."""
+
+    name: str
+    key: tuple[str, ...]
+    columns: Mapping[str, str]
+    indexes: tuple[tuple[str, ...], ...] = ()
+
+
+class Patch(NamedTuple):
+    """What a fact sets in one row."""
+
+    table: str
+    key: tuple[str, ...]
+    values: dict[str, Scalar]
+
+
+TABLES: Final = MappingProxyType(
+    {
+        table.name: table
+        for table in (
+            Table(
+                "conversations",
+                ("conversation_id",),
+                {
+                    "conversation_id": "text",
+                    "agent_id": "text",
+                    "created_at": "text",
+                    "updated_at": "text",
+                    "last_message_at": "text",
+                    "last_run_completion": "text",
+                    "archived_at": "text",
+                    "deleted": "bigint",
+                    "hidden": "bigint",
+                    "archived": "bigint",
+                    "summary": "text",
+                    "description": "text",
+                    "model": "text",
+                    "model_settings": "text",
+                    "context_window_limit": "bigint",
+                },
+                (("agent_id", "created_at"), ("created_at",)),
+            ),
+            Table(
+                "runs",
+                ("conversation_id", "run_id"),
+                {
+                    "conversation_id": "text",
+                    "run_id": "text",
+                    "queued_at": "bigint",
+                    "finished_at": "bigint",
+                    "status": "text",
+                    "stop_reason": "text",
+                    "background": "bigint",
+                    "created_at": "text",
+                    "completed_at": "text",
+                    "model": "text",
+                    "request": "text",
+                    "usage": "text",
+                    "error": "text",
+                },
+                (("status", "created_at"), ("created_at",)),
+            ),
+            Table(
+                "idempotency_keys",
+                ("conversation_id", "key"),
+                {
+                    "conversation_id": "text",
+                    "key": "text",
+                    "run_id": "text",
+                    "body_hash": "text",
+                },
+            ),
+            Table(
+                "locators",
+                ("id",),
+                {"id": "text", "stream": "text", "version": "bigint"},
+            ),
+            Table(
+                "agents",
+                ("agent_id",),
+                {
+                    "agent_id": "text",
+                    "name": "text",
+                    "description": "text",
+                    "tags": "text",
+                    "created_at": "text",
+                    "updated_at": "text",
+                    "deleted": "bigint",
+                    "hidden": "bigint",
+                },
+                (("created_at",), ("name",)),
+            ),
+            Table(
+                "blocks",
+                ("block_id",),
+                {
+                    "block_id": "text",
+                    "label": "text",
+                    "value": "text",
+                    "description": "text",
+                    "tags": "text",
+                    "read_only": "bigint",
+                    "created_at": "text",
+                    "updated_at": "text",
+                    "deleted": "bigint",
+                    "hidden": "bigint",
+                },
+                (("created_at",), ("label",)),
+            ),
+        )
+    }
+)
+
+
+def sortable(at: datetime) -> str:
+    """Spell a moment so that text order is time order."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def merged(patches: Iterable[Patch]) -> dict[tuple[str, tuple[str, ...]], dict[str, Scalar]]:
+    """Fold changes of the same row into one, later ones winning."""
+    rows: dict[tuple[str, tuple[str, ...]], dict[str, Scalar]] = {}
+    for patch in patches:
+        rows.setdefault((patch.table, patch.key), {}).update(patch.values)
+    return rows
+
+
+def patches_of(fact: Recorded[Any]) -> Iterator[Patch]:  # noqa: C901 - one case a fact
+    """Tell what a fact changes in the read tables."""
+    at = sortable(fact.at)
+    match fact.event:
+        case ConversationStarted() as event:
+            yield from _conversation_started(fact, event, at)
+        case ConversationChanged() as event:
+            yield _conversation_changed(fact.stream, event, at)
+        case ConversationDeleted():
+            yield Patch("conversations", (fact.stream,), {"deleted": 1, "updated_at": at})
+        case MessageQueued() | MessageAppended() as event:
+            yield _located(event.message_id, fact)
+        case RunQueued() as event:
+            yield from _run_queued(fact, event, at)
+        case RunClaimed() as event:
+            values: dict[str, Scalar] = {"status": "running", "model": event.model}
+            yield Patch("runs", (fact.stream, event.run_id), values)
+        case RunFinished() as event:
+            yield from _run_finished(fact, event, at)
+        case StepStarted() as event:
+            yield _located(event.message_id, fact)
+            yield _located(event.step_id, fact)
+        case AgentCreated() | AgentChanged() | AgentDeleted() as event:
+            yield Patch("agents", (fact.stream,), _agent_values(event, at))
+        case BlockCreated() | BlockChanged() | BlockDeleted() as event:
+            yield Patch("blocks", (fact.stream,), _block_values(event, at))
+        case _:
+            return
+
+
+def _located(identity: str, fact: Recorded[Any]) -> Patch:
+    return Patch("locators", (identity,), {"stream": fact.stream, "version": fact.version})
+
+
+def _conversation_started(
+    fact: Recorded[Any], event: ConversationStarted, at: str
+) -> Iterator[Patch]:
+    values: dict[str, Scalar] = {
+        "agent_id": event.agent_id,
+        "created_at": at,
+        "updated_at": at,
+        "deleted": 0,
+        "hidden": 0,
+        "archived": 0,
+    }
+    values |= columns_of(event.settings, event.settings.model_fields_set)
+    yield Patch("conversations", (fact.stream,), values)
+    yield _located(system_message_id(fact.stream), fact)
+
+
+def _conversation_changed(stream: str, event: ConversationChanged, at: str) -> Patch:
+    values = columns_of(event, event.model_fields_set - {"type", "last_message_at"})
+    if "archived" in values:
+        values["archived_at"] = at if event.archived else None
+    if event.last_message_at is not None:
+        values["last_message_at"] = sortable(event.last_message_at)
+    return Patch("conversations", (stream,), {**values, "updated_at": at})
+
+
+def _run_queued(fact: Recorded[Any], event: RunQueued, at: str) -> Iterator[Patch]:
+    values: dict[str, Scalar] = {
+        "queued_at": fact.version,
+        "status": "created",
+        "background": int(event.request.background),
+        "created_at": at,
+        "request": event.request.model_dump_json(exclude_unset=True),
+    }
+    yield Patch("runs", (fact.stream, event.run_id), values)
+    yield Patch("conversations", (fact.stream,), {"last_message_at": at})
+    yield _located(event.run_id, fact)
+    for key in event.keys:
+        known: dict[str, Scalar] = {"run_id": event.run_id, "body_hash": event.body_hash}
+        yield Patch("idempotency_keys", (fact.stream, key), known)
+
+
+def _run_finished(fact: Recorded[Any], event: RunFinished, at: str) -> Iterator[Patch]:
+    values: dict[str, Scalar] = {
+        "status": event.status,
+        "stop_reason": event.stop_reason,
+        "completed_at": at,
+        "finished_at": fact.version,
+        "usage": event.usage.model_dump_json(exclude_unset=True),
+        "error": None if event.error is None else event.error.model_dump_json(),
+    }
+    yield Patch("runs", (fact.stream, event.run_id), values)
+    yield Patch("conversations", (fact.stream,), {"last_run_completion": at})
+
+
+def _agent_values(event: AgentCreated | AgentChanged | AgentDeleted, at: str) -> dict[str, Scalar]:
+    if isinstance(event, AgentDeleted):
+        return {"deleted": 1, "updated_at": at}
+    wanted = {"name", "description", "tags", "hidden"}
+    if isinstance(event, AgentChanged):
+        return {**columns_of(event, event.model_fields_set & wanted), "updated_at": at}
+    shown = columns_of(event.settings, wanted)
+    return {**shown, "created_at": at, "updated_at": at, "deleted": 0}
+
+
+def _block_values(event: BlockCreated | BlockChanged | BlockDeleted, at: str) -> dict[str, Scalar]:
+    if isinstance(event, BlockDeleted):
+        return {"deleted": 1, "updated_at": at}
+    wanted = {"label", "value", "description", "tags", "read_only", "hidden"}
+    if isinstance(event, BlockChanged):
+        return {**columns_of(event, event.model_fields_set & wanted), "updated_at": at}
+    shown = columns_of(event.settings, wanted)
+    return {**shown, "created_at": at, "updated_at": at, "deleted": 0}
+
+
+def columns_of(source: BaseModel, names: Iterable[str]) -> dict[str, Scalar]:
+    """Give fields as columns: flags as 0 or 1, lists and objects as JSON text."""
+    return {name: _scalar(getattr(source, name)) for name in names}
+
+
+def _scalar(value: object) -> Scalar:
+    if isinstance(value, bool):
+        return int(value)
+    if value is None or isinstance(value, str | int):
+        return value
+    return to_json(value).decode()
