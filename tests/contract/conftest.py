@@ -1,0 +1,39 @@
+"""One real server for all contract tests, and the real client."""
+
+from collections.abc import Generator
+from pathlib import Path
+
+import httpx2
+import pytest
+from letta_client import Letta
+
+from tests.whole.server import serving
+
+
+@pytest.fixture(scope="session")
+def base_url(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    database: Path = tmp_path_factory.mktemp("contract") / "everlog.db"
+    with serving(database, EVERLOG_DEMO_WORD_DELAY_S="0.01") as server:
+        yield server.base_url
+
+
+@pytest.fixture
+def client(base_url: str) -> Generator[Letta]:
+    with Letta(base_url=base_url, api_key="none", max_retries=0) as letta:
+        yield letta
+
+
+@pytest.fixture
+def raw(base_url: str) -> Generator[httpx2.Client]:
+    with httpx2.Client(base_url=base_url, timeout=30) as http:
+        yield http
+
+
+@pytest.fixture
+def agent_id(client: Letta) -> str:
+    return client.agents.create(name="guide", model="demo/echo").id
+
+
+@pytest.fixture
+def conversation_id(client: Letta, agent_id: str) -> str:
+    return client.conversations.create(agent_id=agent_id).id
