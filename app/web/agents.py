@@ -19,7 +19,7 @@ from app.web.agent_bodies import (
     RetrieveAgent,
     UpdateAgent,
 )
-from app.web.block_bodies import BlockAnswer, UpdateBlock
+from app.web.block_bodies import BlockAnswer, ListCoreBlocks, UpdateBlock
 from app.web.blocks import change_block, changes_of, new_block, shown_block
 from app.web.endpoint import AgentId, BlockId, Label, endpoint
 from app.web.errors import ApiError, NotYet
@@ -222,13 +222,28 @@ async def _delete(services: Services, conversation_id: str) -> None:
 # --- core memory ------------------------------------------------------------------------------
 
 
-async def list_core_blocks(services: Services, agent_id: AgentId) -> list[BlockAnswer]:
-    """Give an agent's memory blocks."""
+async def list_core_blocks(
+    services: Services, agent_id: AgentId, query: ListCoreBlocks
+) -> list[BlockAnswer]:
+    """List an agent's memory blocks; both cursors follow the order."""
+    blocks = await _core_blocks(services, agent_id)
+    if query.order == "desc":
+        blocks.reverse()
+    ids = [one.id for one in blocks]
+    for cursor in (query.after, query.before):
+        if cursor is not None and cursor not in ids:
+            raise NotFound("Block", cursor)
+    start = 0 if query.after is None else ids.index(query.after) + 1
+    end = len(ids) if query.before is None else ids.index(query.before)
+    return blocks[start:end][: query.limit]
+
+
+async def _core_blocks(services: Services, agent_id: str) -> list[BlockAnswer]:
     return await _memory(services, await _living(services, agent_id))
 
 
 async def _labelled(services: Services, agent_id: str, label: str) -> BlockAnswer:
-    for one in await list_core_blocks(services, agent_id):
+    for one in await _core_blocks(services, agent_id):
         if one.label == label:
             return one
     raise ApiError(404, f"Block with label {label!r} not found in agent {agent_id}")
@@ -247,7 +262,7 @@ async def update_core_block(
     """Change one of an agent's memory blocks; conversations keep the prompt they have."""
     found = await _labelled(services, agent_id, block_label)
     if body.label is not None and body.label != block_label:
-        others = await list_core_blocks(services, agent_id)
+        others = await _core_blocks(services, agent_id)
         _distinct([body.label, *(one.label for one in others if one.id != found.id)])
     await change_block(services, found.id, body)
     return await shown_block(services, found.id)
@@ -256,7 +271,7 @@ async def update_core_block(
 async def attach_block(services: Services, agent_id: AgentId, block_id: BlockId) -> AgentAnswer:
     """Put a block into an agent's memory."""
     fresh = await shown_block(services, block_id)
-    present = await list_core_blocks(services, agent_id)
+    present = await _core_blocks(services, agent_id)
     _distinct([fresh.label, *(one.label for one in present if one.id != block_id)])
     await _do(services, agent_id, domain.AttachBlock(block_id))
     return await _answer(services, agent_id, ALL)

@@ -60,6 +60,16 @@ class ListBlocks(Body):
     show_hidden_blocks: bool = False
 
 
+class ListCoreBlocks(Body):
+    """Which of an agent's blocks, in the order they were attached or the reverse of it."""
+
+    before: Cursor | None = None
+    after: Cursor | None = None
+    limit: Limit = 100
+    order: Order = "desc"
+    order_by: Literal["created_at"] = "created_at"
+
+
 class BlockAnswer(Answer):
     """A block as clients see it."""
 
