@@ -1,0 +1,89 @@
+"""Every block of the README is run as a reader would run it, against a real server."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.whole.server import Server, serving
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+# What these do is run by the other tests, by the demo's own test, and by this one's server.
+MAKE = {"make demo", "make test", "make serve"}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def here(text: str, server: Server) -> str:
+    return text.replace("http://127.0.0.1:8283", server.base_url)
+
+
+def shell(script: str) -> str:
+    run = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def test_the_python_example_runs_unchanged(tmp_path: Path) -> None:
+    (example,) = blocks("python")
+    with serving(tmp_path / "readme.db") as server:
+        run = subprocess.run(
+            [sys.executable, "-c", here(example, server)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert run.returncode == 0, run.stderr
+    assert "Hello! What do you remember?" in run.stdout
+    assert [line.split()[0] for line in run.stdout.splitlines()[1:]] == [
+        "system_message",
+        "user_message",
+        "assistant_message",
+    ]
+
+
+def test_the_shell_examples_run_unchanged_and_show_what_they_say(tmp_path: Path) -> None:
+    scripts = [one for one in blocks("bash") if one.strip() not in MAKE]
+    marked = "\n".join(f"{one}\nprintf '\\n=====\\n'" for one in scripts)
+    with serving(tmp_path / "readme.db") as server:
+        shown = shell(here(marked, server)).split("\n=====\n")
+    resume, pages, followed, window = (one.strip() for one in shown[:4])
+    # A stream and its resumption: the second is the end of the first, to the byte.
+    first, second = resume.split("data: [DONE]")[:2]
+    assert second.strip() != ""
+    assert first.endswith(second.lstrip("\n"))
+    oldest, newest = map(json.loads, re.findall(r"\{\"events\".*?\"head\":\d+\}", pages))
+    assert [one["offset"] for one in oldest["events"]] == [1, 2, 3, 4, 5]
+    assert [one["type"] for one in newest["events"]] == ["run.finished"]
+    assert followed.startswith("id: 3\nevent: message.appended\n")
+    at, verdict = re.split(r"(?<=\})(?=\{\"ok\")", window)
+    assert json.loads(at)["at"] == 3
+    assert json.loads(verdict)["ok"] is True
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    named = set(re.findall(r"`?make (\w+)`?", README))
+    assert named
+    for target in named:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_every_file_that_is_named_exists() -> None:
+    named = set(re.findall(r"`((?:benchmarks|tests)/[\w./]+)`", README))
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []
