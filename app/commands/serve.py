@@ -6,6 +6,7 @@ import ipaddress
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final
@@ -22,6 +23,9 @@ from app.wiring import application
 GRACE_S: Final = 8
 # Longer than clients keep an idle connection, so that none is closed as it is used again.
 KEEP_ALIVE_S: Final = 75
+# The log's writer commits beside a loop that parses models' streams. At Python's default of 5 ms each
+# of a commit's few needs of the interpreter waits that long, and an acknowledgement several times it.
+SWITCH_INTERVAL_S: Final = 0.0005
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 ALONE: Final = "There is no authentication, so only this machine can reach it."
 EXPOSED: Final = (
@@ -32,6 +36,7 @@ EXPOSED: Final = (
 
 def run(host: str | None, port: int | None, database: str | None, *, insecure_public: bool) -> None:
     """Serve until told to stop. Raises CommandFailed."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
     settings = settings_of(host=host, port=port, database_url=database)
     listener = bound(settings.host, settings.port, public=insecure_public)
