@@ -84,6 +84,11 @@ class Tail:
                 del self._channels[stream]
 
     @property
+    def followed(self) -> int:
+        """How many streams somebody follows."""
+        return len(self._channels)
+
+    @property
     def closed(self) -> bool:
         """Tell whether followers are being sent home."""
         return self._closed
