@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from app.log import Log, VersionConflict
 from app.mapper import Row, revive
+from app.store import Store
 from domain.agent import Agent, agent
 from domain.block import Block, block
 from domain.conversation import Conversation, conversation
@@ -153,13 +154,7 @@ class Execute:
         return await asyncio.shield(loading)
 
     async def _fold(self, stream: str) -> Head:
-        found = await self._log.head(stream)
-        head = Head(0, DECIDERS[kind_of(stream)].initial)
-        if found is not None:
-            rows = await self._log.read(stream, upto=found[0], deltas=False)
-            _evolve(stream, head, rows)
-            # Deltas change no state, so the last fact may lie before the head.
-            head.version = found[0]
+        head = await self._log.in_reader(lambda: _folded(self._log.store, stream))
         self._remember(stream, head)
         return head
 
@@ -179,6 +174,17 @@ class Execute:
     def _forget(self, stream: str, head: Head) -> None:
         if self._heads.get(stream) is head:
             del self._heads[stream]
+
+
+def _folded(store: Store, stream: str) -> Head:
+    """Read and fold a stream in a reader's thread: a long one must not hold the loop."""
+    found = store.head(stream)
+    head = Head(0, DECIDERS[kind_of(stream)].initial)
+    if found is not None:
+        _evolve(stream, head, store.read(stream, upto=found[0], deltas=False))
+        # Deltas change no state, so the last fact may lie before the head.
+        head.version = found[0]
+    return head
 
 
 def _evolve(stream: str, head: Head, rows: list[Row]) -> None:

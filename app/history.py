@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from app.log import Log
 from app.mapper import Row, revive
-from app.store import VERSION_MAX
+from app.store import VERSION_MAX, Store
 from domain.event import Recorded
 from projections.letta import Message
 from projections.listing import LISTED, messages_of
@@ -29,23 +28,24 @@ class Page:
     newest_first: bool = True
 
 
-async def messages_page(log: Log, stream: str, page: Page) -> list[Message]:
+def messages_page(store: Store, stream: str, page: Page) -> list[Message]:
     """Give the items of up to `limit` messages in the page's order.
 
-    A message's place is the offset of its fact, a step's that of its `step.started`.
+    A message's place is the offset of its fact, a step's that of its `step.started`. Blocks, so it
+    runs in a reader's thread.
     """
     if page.limit == 0:
         return []
-    found = await (_newest(log, stream, page) if page.newest_first else _oldest(log, stream, page))
+    found = (_newest if page.newest_first else _oldest)(store, stream, page)
     return [item for items in found for item in items]
 
 
-async def _oldest(log: Log, stream: str, page: Page) -> list[list[Message]]:
+def _oldest(store: Store, stream: str, page: Page) -> list[list[Message]]:
     chunk = max(CHUNK_MIN, page.limit * FACTS_PER_MESSAGE)
     facts: list[Recorded[Any]] = []
     cursor = page.after
     while True:
-        rows = await log.read(stream, after=cursor, limit=chunk, deltas=False)
+        rows = store.read(stream, after=cursor, limit=chunk, deltas=False)
         facts += _revived(rows)
         found = _between(facts, page)
         if len(found) >= page.limit or len(rows) < chunk or _past(rows, page):
@@ -53,7 +53,7 @@ async def _oldest(log: Log, stream: str, page: Page) -> list[list[Message]]:
         cursor = rows[-1].version
 
 
-async def _newest(log: Log, stream: str, page: Page) -> list[list[Message]]:
+def _newest(store: Store, stream: str, page: Page) -> list[list[Message]]:
     """Read backwards in chunks until the page is full, or the beginning is reached.
 
     A step of which a chunk holds only the end is not counted before its beginning is read.
@@ -62,7 +62,7 @@ async def _newest(log: Log, stream: str, page: Page) -> list[list[Message]]:
     upto = page.before - 1
     facts: list[Recorded[Any]] = []
     while True:
-        rows = await log.read(
+        rows = store.read(
             stream, after=page.after, upto=upto, limit=chunk, deltas=False, newest_first=True
         )
         facts = [*_revived(reversed(rows)), *facts]

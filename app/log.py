@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from eventsourcing.persistence import PersistenceError
 
@@ -44,6 +44,7 @@ class StoreUnavailable(Exception):
     """The database does not answer; whether the append is stored is not known."""
 
 
+Answer = TypeVar("Answer")
 Listener = Callable[[str, list[Row]], None]
 Clock = Callable[[], datetime]
 
@@ -313,7 +314,7 @@ class Log:
         """Run a SELECT on the read tables."""
         return await self.in_reader(lambda: self.store.query(sql, params))
 
-    async def in_reader(self, work: Callable[[], Any]) -> Any:
+    async def in_reader(self, work: Callable[[], Answer]) -> Answer:
         """Run blocking reads in a reader's thread. Raises StoreUnavailable."""
         loop = asyncio.get_running_loop()
         try:

@@ -40,5 +40,17 @@ async def compile_system(
         at=at,
         counts=counts,
     )
-    used = {one.settings.label: (one.block_id, one.version) for one in blocks}
-    return System(text=text, agent_version=version, blocks=used, counts=counts)
+    return System(text=text, agent_version=version, blocks=_versions_of(blocks), counts=counts)
+
+
+def _versions_of(blocks: list[MemoryBlock]) -> dict[str, tuple[str, int]]:
+    """Name each block by its label, and by its id as well where the label is taken.
+
+    Two of an agent's blocks come to share a label when one is relabelled on its own route.
+    """
+    used: dict[str, tuple[str, int]] = {}
+    for one in blocks:
+        label = one.settings.label
+        name = f"{label} ({one.block_id})" if label in used else label
+        used[name] = (one.block_id, one.version)
+    return used

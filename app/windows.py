@@ -36,10 +36,15 @@ class Windows:
         return replace(await self._caught_up(stream, base, offset), at=offset)
 
     async def _caught_up(self, stream: str, window: Window, upto: int) -> Window:
-        rows = await self._log.read(stream, after=window.at, upto=upto, deltas=False)
-        for row in rows:
-            window = evolve(window, revive(row))
-        return window
+        """Read and fold in a reader's thread: a long conversation must not hold the loop."""
+
+        def caught_up() -> Window:
+            newer = window
+            for row in self._log.store.read(stream, after=window.at, upto=upto, deltas=False):
+                newer = evolve(newer, revive(row))
+            return newer
+
+        return await self._log.in_reader(caught_up)
 
     def _remember(self, stream: str, window: Window) -> None:
         self._cached[stream] = window

@@ -110,7 +110,7 @@ class Worker:
             logger.info("%s: %s", stream, error)
         except (StoreUnavailable, TooMuchContention) as error:
             logger.warning("%s: %s; trying again", stream, error)
-            await asyncio.sleep(RETRY_DELAY_S)
+            await self._let_go(stream)
         except Exception as error:
             logger.exception("%s: %s failed", stream, type(effect).__name__)
             await self._give_up(stream, run, error)
@@ -125,7 +125,12 @@ class Worker:
         try:
             await self._end(stream, EndRun(run.run_id, run.epoch, "failed", "error", failure))
         except (DomainError, StoreUnavailable, TooMuchContention):
-            await asyncio.sleep(RETRY_DELAY_S)
+            await self._let_go(stream)
+
+    async def _let_go(self, stream: str) -> None:
+        """Begin again from a claim, later: what was under way may be stored or not."""
+        self._held.pop(stream, None)
+        await asyncio.sleep(RETRY_DELAY_S)
 
     async def _perform(self, stream: str, run: Run, effect: Effect) -> None:
         match effect:

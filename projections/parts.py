@@ -40,7 +40,9 @@ def _interrupted(s: int, i: int, grown: list[StepDelta]) -> StepPart:
     if call is not None:
         called = CalledTool(id=call.id, name=call.name, arguments=words)
         return StepPart(s=s, i=i, kind="call", call=called, interrupted=True)
-    return StepPart(s=s, i=i, kind=_kind(grown), text=words, interrupted=True)
+    part = StepPart(s=s, i=i, kind=_kind(grown), text=words, interrupted=True)
+    signature = "".join(delta.x for delta in grown if delta.kind == "signature")
+    return part.model_copy(update={"signature": signature}) if signature else part
 
 
 def _kind(grown: list[StepDelta]) -> PartKind:

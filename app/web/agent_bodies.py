@@ -29,6 +29,12 @@ UNSUPPORTED: Final = (
     "from_template",
     "template_id",
     "initial_message_sequence",
+    "llm_config",
+    "response_format",
+    "max_tokens",
+    "reasoning",
+    "max_reasoning_tokens",
+    "message_ids",
 )
 
 
@@ -62,6 +68,12 @@ class AgentFields(Body):
     from_template: str | None = None
     template_id: str | None = None
     initial_message_sequence: list[Any] | None = None
+    llm_config: dict[str, Any] | None = None
+    response_format: dict[str, Any] | None = None
+    max_tokens: int | None = None
+    reasoning: bool | None = None
+    max_reasoning_tokens: int | None = None
+    message_ids: list[Any] | None = None
 
 
 class CreateAgent(AgentFields):
@@ -83,7 +95,7 @@ class RetrieveAgent(Body):
 
 
 class ListAgents(Body):
-    """Which agents. Cursors follow the sort order."""
+    """Which agents. Cursors follow the sort order; `ascending` is an older name of `order`."""
 
     name: Name | None = None
     tags: Tags | None = None
@@ -94,6 +106,7 @@ class ListAgents(Body):
     limit: Limit = 50
     order: Order = "desc"
     order_by: Literal["created_at"] = "created_at"
+    ascending: bool | None = None
     include: Annotated[list[Name], Field(max_length=32)] | None = None
 
 

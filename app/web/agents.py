@@ -7,8 +7,9 @@ from uuid import uuid4
 from starlette.requests import Request
 
 from app.memory import memory_of
-from app.providers.catalogue import MalformedHandle, UnknownHandle
+from app.providers.catalogue import CONTEXT_WINDOW, MalformedHandle, UnknownHandle
 from app.web.agent_bodies import (
+    BLOCKS_MAX,
     UNSUPPORTED,
     AgentAnswer,
     AgentFields,
@@ -22,7 +23,7 @@ from app.web.agent_bodies import (
 from app.web.block_bodies import BlockAnswer, ListCoreBlocks, UpdateBlock
 from app.web.blocks import change_block, changes_of, new_block, shown_block
 from app.web.endpoint import AgentId, BlockId, Label, endpoint
-from app.web.errors import ApiError, NotYet
+from app.web.errors import ApiError, Invalid, NotYet
 from app.web.listing import Selection, row_of
 from app.web.services import Services
 from domain import agent as domain
@@ -36,6 +37,8 @@ from projections.system import DEFAULT_SYSTEM
 SDK_HEADER: Final = "x-stainless-package-version"
 DELETE_PAGE: Final = 100
 ALL: Final = frozenset({"agent.blocks", "agent.tags"})
+# How a conversation is compacted when nobody says (contract 8.2).
+MODE: Final = "sliding_window"
 
 
 async def create_agent(services: Services, body: CreateAgent) -> AgentAnswer:
@@ -74,12 +77,15 @@ async def _blocks_for(services: Services, body: CreateAgent) -> tuple[str, ...]:
         *(shown_block(services, one) for one in dict.fromkeys(body.block_ids or []))
     )
     fresh = body.memory_blocks or []
-    _distinct([*(one.label for one in attached), *(one.label for one in fresh)])
+    _check_labels([*(one.label for one in attached), *(one.label for one in fresh)])
     made = await asyncio.gather(*(new_block(services, one) for one in fresh))
     return (*(one.id for one in attached), *made)
 
 
-def _distinct(labels: list[str]) -> None:
+def _check_labels(labels: list[str]) -> None:
+    """Check the blocks that an agent would have. Raises 422 or 409."""
+    if len(labels) > BLOCKS_MAX:
+        raise Invalid(f"blocks: an agent has at most {BLOCKS_MAX} of them, not {len(labels)}")
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
         raise Refused(f"An agent's blocks have different labels; {twice[0]!r} stands twice.")
@@ -139,16 +145,17 @@ async def _memory(services: Services, state: Agent) -> list[BlockAnswer]:
 
 
 def _llm_config(services: Services, settings: AgentSettings) -> LlmConfigAnswer:
-    provider, _, name = settings.model.partition("/")
     try:
-        window = services.catalogue.resolve(settings.model).context_window
+        found = services.catalogue.resolve(settings.model)
+        provider, name, window = found.provider_type, found.model, found.context_window
     except (UnknownHandle, MalformedHandle):
         # Its provider has lost its key since: the agent is still there to be looked at.
-        window = 0
+        provider, _, name = settings.model.partition("/")
+        window = CONTEXT_WINDOW
     return LlmConfigAnswer(
         model=name,
         model_endpoint_type=provider,
-        context_window=min(filter(None, (window, settings.context_window_limit)), default=0),
+        context_window=min(window, settings.context_window_limit or window),
         handle=settings.model,
         display_name=name,
         provider_name=provider,
@@ -176,8 +183,9 @@ async def list_agents(services: Services, query: ListAgents, request: Request) -
     selection.equal("name", query.name)
     selection.containing("name", query.query_text)
     selection.tagged(query.tags, all_of_them=query.match_all_tags)
+    order = query.order if query.ascending is None else ("desc", "asc")[query.ascending]
     rows = await selection.page(
-        services, after=query.after, before=query.before, order=query.order, limit=query.limit
+        services, after=query.after, before=query.before, order=order, limit=query.limit
     )
     include = _relations(request, query.include)
     return [await _shown(services, row, include) for row in rows]
@@ -191,15 +199,22 @@ async def update_agent(services: Services, agent_id: AgentId, body: UpdateAgent)
     if body.model is not None:
         services.catalogue.resolve(body.model)
     if body.block_ids is not None:
-        found = await asyncio.gather(*(shown_block(services, one) for one in body.block_ids))
-        _distinct([one.label for one in found])
+        changes["block_ids"] = tuple(dict.fromkeys(body.block_ids))
+        found = await asyncio.gather(*(shown_block(services, one) for one in changes["block_ids"]))
+        _check_labels([one.label for one in found])
     if body.compaction_settings is not None and state.settings is not None:
-        changes["compaction_settings"] = {
-            **(state.settings.compaction_settings or {}),
-            **body.compaction_settings,
-        }
+        now = state.settings.compaction_settings or {}
+        changes["compaction_settings"] = _merged(now, body.compaction_settings)
     await _do(services, agent_id, domain.ChangeAgent(changes))
     return await _answer(services, agent_id, ALL)
+
+
+def _merged(now: dict[str, Any], sent: dict[str, Any]) -> dict[str, Any]:
+    """Change what was sent; a prompt was written for its mode and goes with it (contract 8.2)."""
+    merged = {**now, **sent}
+    if "prompt" not in sent and merged.get("mode", MODE) != now.get("mode", MODE):
+        merged.pop("prompt", None)
+    return merged
 
 
 async def delete_agent(services: Services, agent_id: AgentId) -> dict[str, str]:
@@ -235,6 +250,8 @@ async def list_core_blocks(
             raise NotFound("Block", cursor)
     start = 0 if query.after is None else ids.index(query.after) + 1
     end = len(ids) if query.before is None else ids.index(query.before)
+    if query.before is not None and query.after is None:
+        start = max(start, end - query.limit)
     return blocks[start:end][: query.limit]
 
 
@@ -263,7 +280,7 @@ async def update_core_block(
     found = await _labelled(services, agent_id, block_label)
     if body.label is not None and body.label != block_label:
         others = await _core_blocks(services, agent_id)
-        _distinct([body.label, *(one.label for one in others if one.id != found.id)])
+        _check_labels([body.label, *(one.label for one in others if one.id != found.id)])
     await change_block(services, found.id, body)
     return await shown_block(services, found.id)
 
@@ -272,7 +289,7 @@ async def attach_block(services: Services, agent_id: AgentId, block_id: BlockId)
     """Put a block into an agent's memory."""
     fresh = await shown_block(services, block_id)
     present = await _core_blocks(services, agent_id)
-    _distinct([fresh.label, *(one.label for one in present if one.id != block_id)])
+    _check_labels([fresh.label, *(one.label for one in present if one.id != block_id)])
     await _do(services, agent_id, domain.AttachBlock(block_id))
     return await _answer(services, agent_id, ALL)
 
@@ -286,6 +303,7 @@ async def detach_block(services: Services, agent_id: AgentId, block_id: BlockId)
 ROOT: Final = "/v1/agents/"
 ONE: Final = "/v1/agents/{agent_id}"
 CORE: Final = "/v1/agents/{agent_id}/core-memory/blocks"
+LABELLED: Final = f"{CORE}/{{block_label:path}}"
 ENDPOINTS: Final = [
     endpoint("POST", ROOT, create_agent, AgentAnswer, tag="agents", errors=(400, 404, 409, 501)),
     endpoint("GET", ROOT, list_agents, list[AgentAnswer], tag="agents", errors=(404,)),
@@ -293,22 +311,6 @@ ENDPOINTS: Final = [
     endpoint("PATCH", ONE, update_agent, AgentAnswer, tag="agents", errors=(400, 404, 409, 501)),
     endpoint("DELETE", ONE, delete_agent, dict[str, str], tag="agents", errors=(404,)),
     endpoint("GET", CORE, list_core_blocks, list[BlockAnswer], tag="memory", errors=(404,)),
-    endpoint(
-        "GET",
-        f"{CORE}/{{block_label}}",
-        retrieve_core_block,
-        BlockAnswer,
-        tag="memory",
-        errors=(404,),
-    ),
-    endpoint(
-        "PATCH",
-        f"{CORE}/{{block_label}}",
-        update_core_block,
-        BlockAnswer,
-        tag="memory",
-        errors=(404, 409),
-    ),
     endpoint(
         "PATCH",
         f"{CORE}/attach/{{block_id}}",
@@ -324,5 +326,22 @@ ENDPOINTS: Final = [
         AgentAnswer,
         tag="memory",
         errors=(404,),
+    ),
+    # Last, as a label may have slashes in it.
+    endpoint(
+        "GET",
+        LABELLED,
+        retrieve_core_block,
+        BlockAnswer,
+        tag="memory",
+        errors=(404,),
+    ),
+    endpoint(
+        "PATCH",
+        LABELLED,
+        update_core_block,
+        BlockAnswer,
+        tag="memory",
+        errors=(404, 409),
     ),
 ]

@@ -23,6 +23,8 @@ from domain.streams import AGENT, BLOCK, CONVERSATION, RUN, pattern_of
 
 JSON_DEPTH_MAX: Final = 64
 _OPENERS: Final = re.compile(rb"[\[{]")
+# `{name}`, or `{name:path}` for one that may contain slashes.
+_PLACES: Final = re.compile(r"{(\w+)(?::path)?}")
 
 ConversationId: TypeAlias = Annotated[str, StringConstraints(pattern=pattern_of(CONVERSATION))]
 AgentId: TypeAlias = Annotated[str, StringConstraints(pattern=pattern_of(AGENT))]
@@ -54,6 +56,11 @@ class Endpoint:
     media_types: tuple[str, ...] = field(default=("application/json",))
 
     @property
+    def url(self) -> str:
+        """The path as it is documented."""
+        return _PLACES.sub(r"{\1}", self.path)
+
+    @property
     def name(self) -> str:
         """The operation's id."""
         return self.handler.__name__
@@ -71,7 +78,7 @@ def endpoint(  # noqa: PLR0913 - a row of a table, read as one
 ) -> Endpoint:
     """Read a handler's signature. A `body` that may be None may be missing."""
     hints = get_type_hints(handler, include_extras=True)
-    names = re.findall(r"{(\w+)}", path)
+    names = _PLACES.findall(path)
     body, required = _body_of(hints.get("body"))
     return Endpoint(
         method=method,

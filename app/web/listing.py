@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import orjson
-
 from app.web.errors import ApiError
 from app.web.services import Services
 from projections.tables import Scalar
@@ -41,24 +39,30 @@ class Selection:
         """Have any or all of some tags, which are stored as a JSON list of strings."""
         if tags:
             glue = " AND " if all_of_them else " OR "
-            # A tag stands in the list between its quotes, so no part of another one matches.
-            marks = glue.join(["instr(coalesce(tags, ''), ?) > 0"] * len(tags))
-            self.add(f"({marks})", *(orjson.dumps(tag).decode() for tag in tags))
+            # Taken apart, not searched as text: a tag may contain quotes and commas itself. On
+            # Postgres the same is written json_array_elements_text(tags::json).
+            one = "EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?)"
+            self.add(f"({glue.join([one] * len(tags))})", *tags)
 
     async def page(
         self, services: Services, *, after: str | None, before: str | None, order: str, limit: int
     ) -> list[dict[str, Any]]:
-        """Read a page; both cursors follow the sort order. Raises 404 for an unknown cursor."""
+        """Read a page; both cursors follow the sort order. Raises 404 for an unknown cursor.
+
+        `before` alone gives the last rows before it, not the first of all: walking back misses none.
+        """
         ascending = order == "asc"
         for cursor, forwards in ((after, True), (before, False)):
             if cursor is not None:
                 await self._bound(services, cursor, later=ascending == forwards)
-        way = "ASC" if ascending else "DESC"
+        backwards = before is not None and after is None
+        way = "ASC" if ascending != backwards else "DESC"
         sql = (
             f"SELECT * FROM {self._table} WHERE {' AND '.join(self._where)} "  # noqa: S608 - our names
             f"ORDER BY created_at {way}, {self._id} {way} LIMIT ?"
         )
-        return await services.log.query(sql, (*self._params, limit))
+        rows = await services.log.query(sql, (*self._params, limit))
+        return rows[::-1] if backwards else rows
 
     async def _bound(self, services: Services, cursor: str, *, later: bool) -> None:
         row = await row_of(services, self._kind, cursor, deleted=True)

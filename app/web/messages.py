@@ -60,12 +60,18 @@ async def list_messages(
     except NotFound:
         return []
     page = await _page(services, conversation_id, query)
-    found = await messages_page(services.log, conversation_id, page)
+    log = services.log
+    found = await log.in_reader(lambda: messages_page(log.store, conversation_id, page))
+    if page.newest_first and query.order == "asc":
+        found.reverse()
     return only(found, query.include_return_message_types)
 
 
 async def _page(services: Services, stream: str, query: ListMessages) -> Page:
-    """Turn message ids into places. Going `desc`, `after` the last item seen is older, too."""
+    """Turn message ids into places. Going `desc`, `after` the last item seen is older, too.
+
+    Going `asc`, `before` alone means those just before it, so it is read from there backwards.
+    """
     newest_first = query.order == "desc"
     after, before = query.after, query.before
     if newest_first and after is not None and before is None:
@@ -74,7 +80,7 @@ async def _page(services: Services, stream: str, query: ListMessages) -> Page:
         after=0 if after is None else await place_of(services, stream, after),
         before=VERSION_MAX if before is None else await place_of(services, stream, before),
         limit=query.limit,
-        newest_first=newest_first,
+        newest_first=newest_first or (before is not None and after is None),
     )
 
 
@@ -205,7 +211,7 @@ async def resume_stream(
 
 async def stream_of(services: Services, run: FoundRun, asked: ResumeStream) -> EventStream:
     """Make the response that shows a run."""
-    stream = RunStream(services, run.conversation_id, run.run_id, run.queued_at)
+    stream = RunStream(services, run.conversation_id, run.run_id, run.queued_at, run.finished_at)
     pings = asked.include_pings is not False
     return EventStream(await stream.frames(asked.starting_after or 0, pings=pings))
 

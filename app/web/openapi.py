@@ -80,7 +80,7 @@ def document(calls: Sequence[Endpoint]) -> dict[str, Any]:
     schemas = _Schemas(calls)
     paths: dict[str, dict[str, Any]] = {}
     for call in calls:
-        paths.setdefault(call.path, {})[call.method.lower()] = _operation(call, schemas)
+        paths.setdefault(call.url, {})[call.method.lower()] = _operation(call, schemas)
     return {
         "openapi": "3.1.0",
         "info": {

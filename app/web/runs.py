@@ -72,7 +72,9 @@ async def list_runs(services: Services, query: ListRuns) -> list[RunAnswer]:
             bound, values = await _bound(services, cursor, later=ascending == forwards)
             where.append(bound)
             params += values
-    way = "ASC" if ascending else "DESC"
+    # `before` alone gives the last ones before it, not the first of all: walking back misses none.
+    backwards = query.before is not None and query.after is None
+    way = "ASC" if ascending != backwards else "DESC"
     sql = (
         "SELECT runs.*, conversations.agent_id FROM runs "  # noqa: S608 - our own words
         "JOIN conversations ON conversations.conversation_id = runs.conversation_id "
@@ -80,7 +82,7 @@ async def list_runs(services: Services, query: ListRuns) -> list[RunAnswer]:
         f"ORDER BY runs.created_at {way}, runs.run_id {way} LIMIT ?"
     )
     rows = await services.log.query(sql, (*params, query.limit))
-    return [_shown(row) for row in rows]
+    return [_shown(row) for row in (rows[::-1] if backwards else rows)]
 
 
 def _filters(query: ListRuns) -> tuple[list[str], list[Scalar]]:
@@ -133,6 +135,8 @@ async def list_run_messages(
     request = RunRequest.model_validate_json(run.row["request"])
     if query.order == "desc":
         groups = [list(reversed(items)) for items in reversed(groups)]
+    elif query.before is not None and query.after is None:
+        groups = groups[max(0, len(groups) - query.limit) :]
     return only([item for items in groups[: query.limit] for item in items], request.filters)
 
 

@@ -10,11 +10,12 @@ from starlette.types import Receive, Scope, Send
 
 from app.log import utc_now
 from app.mapper import Row, event_json, revive
+from app.store import VERSION_MAX
 from app.tail import Closed
 from app.web.errors import NO_RETRY, ApiError
 from app.web.services import Services
 from domain.event import Recorded
-from domain.run import StepStarted
+from domain.run import StepFinished, StepStarted, StepSuperseded
 from domain.streams import PING, id_of
 from projections.frames import DONE, Frames, sse, superseded_of
 from projections.letta import Ping, ping
@@ -121,17 +122,28 @@ def _fact(row: Row) -> bytes:
 class RunStream:
     """One run of a conversation, from `run.queued` to the end, as Letta's clients see it."""
 
-    def __init__(self, services: Services, stream: str, run_id: str, queued_at: int) -> None:
+    def __init__(
+        self,
+        services: Services,
+        stream: str,
+        run_id: str,
+        queued_at: int,
+        finished_at: int | None = None,
+    ) -> None:
         self._services = services
         self._stream = stream
         self._run_id = run_id
         self._start = queued_at - 1
+        # Of a conversation that has gone on since, only the run's own facts are read.
+        self._end = finished_at or VERSION_MAX
 
     async def frames(self, after: int, *, pings: bool) -> AsyncIterator[bytes]:
         """Send the frames after offset `after`. Raises 409 for an offset past the end."""
         await checked_cursor(self._services, self._stream, after)
         cursor = max(after, self._start)
-        rows = await self._services.log.read(self._stream, after=self._start, deltas=False)
+        rows = await self._services.log.read(
+            self._stream, after=self._start, upto=self._end, deltas=False
+        )
         facts = [revive(row) for row in rows]
         frames = Frames(self._run_id, superseded_of(facts))
         seen = [fact for fact in facts if fact.version <= cursor]
@@ -142,8 +154,12 @@ class RunStream:
 
     async def _feed_open_step(self, frames: Frames, seen: list[Recorded[Any]], cursor: int) -> None:
         """Tell which tool calls the deltas after a cursor in mid-step go on with."""
+        # Others may have queued messages since it started, so it need not be the last fact.
+        closed = {
+            one.event.s for one in seen if isinstance(one.event, StepFinished | StepSuperseded)
+        }
         started = next((one for one in reversed(seen) if isinstance(one.event, StepStarted)), None)
-        if started is not None and seen[-1] is started:
+        if started is not None and started.version not in closed:
             rows = await self._services.log.read(self._stream, after=started.version, upto=cursor)
             _over(frames, map(revive, rows))
 

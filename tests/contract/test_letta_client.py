@@ -222,6 +222,24 @@ def test_history_is_walked_both_ways(client: Letta, conversation_id: str) -> Non
     assert [one.id for one in later.items] == [one.id for one in everything[5:7]]
 
 
+def test_pages_before_a_cursor_are_the_ones_just_before_it(
+    client: Letta, conversation_id: str
+) -> None:
+    runs = [say(client, conversation_id, f"{number}")[0].run_id for number in range(4)]
+    everything = [
+        one.id for one in client.conversations.messages.list(conversation_id, order="asc")
+    ]
+    page = client.conversations.messages.list(
+        conversation_id, order="asc", before=everything[6], limit=2
+    )
+    assert [one.id for one in page.items] == everything[4:6]
+    listed = client.runs.list(conversation_id=conversation_id, order="asc", before=runs[3], limit=2)
+    assert [one.id for one in listed.items] == runs[1:3]
+    output = [one.id for one in client.runs.messages.list(runs[0])]
+    of_run = client.runs.messages.list(runs[0], before=output[1], limit=1)
+    assert [one.id for one in of_run.items] == output[:1]
+
+
 def test_input_keeps_its_otid_and_its_parts(client: Letta, conversation_id: str) -> None:
     parts: Any = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
     list(

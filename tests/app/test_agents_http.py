@@ -1,0 +1,394 @@
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from httpx2 import AsyncClient
+from letta_client.types import AgentState
+
+from domain.conversation import ConversationDeleted
+from tests.app.serving import Server, serving
+from tests.examples import AGENT_ID, BLOCK_ID
+
+ROOT: Final = "/v1/agents/"
+NEW_CLIENT: Final = {"X-Stainless-Package-Version": "1.12.1"}
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncGenerator[Server]:
+    async with serving(tmp_path / "everlog.db", anthropic_api_key="none") as running:
+        yield running
+
+
+@pytest.fixture
+def http(server: Server) -> AsyncClient:
+    return server.http
+
+
+async def create(http: AsyncClient, **body: Any) -> dict[str, Any]:
+    answer = await http.post(ROOT, json={"model": "demo/echo", **body})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def create_block(http: AsyncClient, label: str, **body: Any) -> str:
+    answer = await http.post("/v1/blocks/", json={"label": label, **body})
+    assert answer.status_code == 200, answer.text
+    return answer.json()["id"]
+
+
+async def names(http: AsyncClient, **query: Any) -> list[str]:
+    answer = await http.get(ROOT, params=query)
+    assert answer.status_code == 200, answer.text
+    return [one["name"] for one in answer.json()]
+
+
+# --- create -----------------------------------------------------------------------------------
+
+
+async def test_a_created_agent_is_what_the_sdk_expects_one_to_be(http: AsyncClient) -> None:
+    made = await create(
+        http,
+        name="Ada",
+        model="anthropic/claude-haiku-4-5",
+        system="Be kind.",
+        description="a guide",
+        tags=["a", "b"],
+        metadata={"team": None},
+        timezone="Europe/Paris",
+        context_window_limit=9000,
+        model_settings={"provider_type": "anthropic", "max_output_tokens": 100},
+        compaction_settings={"mode": "all", "clip_chars": None},
+        embedding="openai/text-embedding-3-small",
+        memory_blocks=[{"label": "human", "value": "Ada", "limit": 50}],
+        include_base_tools=True,
+        enable_sleeptime=False,
+        tools=[],
+        secrets={},
+        initial_message_sequence=[],
+    )
+    state = AgentState.model_validate(made)
+    assert (state.name, state.system, state.tags) == ("Ada", "Be kind.", ["a", "b"])
+    assert [one.value for one in state.blocks] == ["Ada"]
+    assert state.memory.blocks == state.blocks
+    assert (state.metadata, state.timezone) == ({"team": None}, "Europe/Paris")
+    assert state.llm_config.model == "claude-haiku-4-5"
+    assert state.llm_config.api_model_endpoint_type == "anthropic"
+    assert state.llm_config.context_window == 9000
+    assert made["compaction_settings"] == {"mode": "all", "clip_chars": None}
+    assert made["model_settings"] == {"provider_type": "anthropic", "max_output_tokens": 100}
+    assert (state.sources, state.tools, state.message_ids) == ([], [], [])
+    assert state.created_at == state.updated_at
+
+
+async def test_an_agent_needs_nothing_but_a_model(http: AsyncClient) -> None:
+    made = await create(http)
+    assert made["name"]
+    assert made["system"]
+    assert made["agent_type"] == "letta_v1_agent"
+    assert (made["blocks"], made["tags"]) == ([], [])
+    assert made["id"] != (await create(http))["id"]
+
+
+async def test_the_default_handle_stands_for_the_default_model(http: AsyncClient) -> None:
+    made = await create(http, model="letta/auto")
+    assert made["model"] == "letta/auto"
+    assert (made["llm_config"]["model_endpoint_type"], made["llm_config"]["model"]) == (
+        "demo",
+        "echo",
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({"model": None}, 400, "INVALID_ARGUMENT: model"),
+        ({"model": "echo"}, 400, "INVALID_ARGUMENT"),
+        ({"model": "nobody/else"}, 404, "NOT_FOUND: Handle nobody/else not found"),
+        ({"name": "x" * 1025}, 422, "name"),
+        ({"name": ""}, 422, "name"),
+        ({"system": "x" * (1024 * 1024 + 1)}, 422, "system"),
+        ({"tags": [str(n) for n in range(257)]}, 422, "256"),
+        ({"context_window_limit": 0}, 422, "context_window_limit"),
+        ({"model_settings": {"provider_type": "acme"}}, 422, "provider_type"),
+        ({"model_settings": {"temperature": 1}}, 422, "provider_type"),
+        ({"memory_blocks": [{"value": "no label"}]}, 422, "label"),
+        ({"memory_blocks": [{"label": "a"}, {"label": "a"}]}, 409, "'a'"),
+        ({"memory_blocks": [{"label": str(n)} for n in range(65)]}, 422, "64"),
+        ({"block_ids": ["block-1"]}, 422, "block_ids"),
+        ({"block_ids": [BLOCK_ID]}, 404, BLOCK_ID),
+        ({"tools": ["web_search"]}, 501, "tools"),
+        ({"tool_rules": [{"type": "run_first"}]}, 501, "tool_rules"),
+        ({"secrets": {"KEY": "hush"}}, 501, "secrets"),
+        ({"enable_sleeptime": True}, 501, "enable_sleeptime"),
+        ({"from_template": "a:b"}, 501, "from_template"),
+        ({"initial_message_sequence": [{"role": "user"}]}, 501, "initial_message_sequence"),
+    ],
+)
+async def test_what_cannot_be_an_agent_is_turned_down_by_name_and_leaves_nothing(
+    http: AsyncClient, body: dict[str, Any], status: int, words: str
+) -> None:
+    answer = await http.post(ROOT, json={"model": "demo/echo", **body})
+    assert answer.status_code == status, answer.text
+    assert words in answer.json()["detail"]
+    assert "hush" not in answer.text
+    assert await names(http) == []
+    assert (await http.get("/v1/blocks/")).json() == []
+
+
+async def test_blocks_that_exist_come_before_those_that_are_made(http: AsyncClient) -> None:
+    block_id = await create_block(http, "shared")
+    made = await create(
+        http, block_ids=[block_id, block_id], memory_blocks=[{"label": "own"}, {"label": "more"}]
+    )
+    assert [one["label"] for one in made["blocks"]] == ["shared", "own", "more"]
+
+
+async def test_old_and_new_blocks_count_together(http: AsyncClient) -> None:
+    block_id = await create_block(http, "shared")
+    fresh = [{"label": str(n)} for n in range(64)]
+    answer = await http.post(
+        ROOT, json={"model": "demo/echo", "block_ids": [block_id], "memory_blocks": fresh}
+    )
+    assert answer.status_code == 422
+    assert "at most 64" in answer.json()["detail"]
+
+
+# --- retrieve ---------------------------------------------------------------------------------
+
+
+async def test_newer_clients_see_the_relations_that_they_ask_for(http: AsyncClient) -> None:
+    made = await create(http, tags=["a"], memory_blocks=[{"label": "human", "value": "Ada"}])
+    path = f"{ROOT}{made['id']}"
+    bare = (await http.get(path, headers=NEW_CLIENT)).json()
+    assert (bare["blocks"], bare["memory"]["blocks"], bare["tags"]) == ([], [], [])
+    include = {"include": ["agent.blocks", "agent.tags"]}
+    full = (await http.get(path, headers=NEW_CLIENT, params=include)).json()
+    assert full == made
+    tagged = await http.get(path, headers=NEW_CLIENT, params={"include": "agent.tags"})
+    assert (tagged.json()["blocks"], tagged.json()["tags"]) == ([], ["a"])
+
+
+async def test_older_clients_see_all_relations(http: AsyncClient) -> None:
+    made = await create(http, tags=["a"], memory_blocks=[{"label": "human", "value": "Ada"}])
+    assert (await http.get(f"{ROOT}{made['id']}")).json() == made
+    assert (await http.get(ROOT)).json() == [made]
+
+
+async def test_an_agent_that_is_not_there_is_named(http: AsyncClient) -> None:
+    for method, path in (
+        ("GET", ""),
+        ("PATCH", ""),
+        ("DELETE", ""),
+        ("GET", "/core-memory/blocks"),
+        ("GET", "/core-memory/blocks/human"),
+        ("PATCH", "/core-memory/blocks/human"),
+        ("PATCH", f"/core-memory/blocks/detach/{BLOCK_ID}"),
+    ):
+        body = {"name": "x"} if method == "PATCH" else None
+        answer = await http.request(method, f"{ROOT}{AGENT_ID}{path}", json=body)
+        assert answer.status_code == 404, path
+        assert answer.json() == {"detail": f"Agent with ID {AGENT_ID} not found"}
+
+
+async def test_an_agent_whose_vendor_lost_its_key_can_still_be_looked_at(tmp_path: Path) -> None:
+    database = tmp_path / "everlog.db"
+    async with serving(database, anthropic_api_key="none") as server:
+        made = await create(server.http, model="anthropic/claude-haiku-4-5")
+    async with serving(database) as server:
+        found = await server.get(f"{ROOT}{made['id']}")
+    assert found["model"] == "anthropic/claude-haiku-4-5"
+    assert found["llm_config"]["model_endpoint_type"] == "anthropic"
+    assert found["llm_config"]["context_window"] > 0
+
+
+# --- list -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize("cursor", ["after", "before"])
+async def test_pages_follow_the_order_both_ways_and_end(
+    http: AsyncClient, order: str, cursor: str
+) -> None:
+    made = [(await create(http, name=str(n)))["id"] for n in range(5)]
+    wanted = made if order == "asc" else made[::-1]
+    seen: list[str] = []
+    query: dict[str, Any] = {"order": order, "limit": 2}
+    if cursor == "before":
+        query["before"], seen = wanted[-1], wanted[-1:]
+    while page := (await http.get(ROOT, params=query)).json():
+        ids = [one["id"] for one in page]
+        seen = [*ids, *seen] if cursor == "before" else [*seen, *ids]
+        query[cursor] = ids[0] if cursor == "before" else ids[-1]
+    assert seen == wanted
+
+
+async def test_a_page_lies_between_its_cursors(http: AsyncClient) -> None:
+    made = [(await create(http, name=str(n)))["id"] for n in range(5)]
+    assert await names(http, order="asc", after=made[0], before=made[4]) == ["1", "2", "3"]
+    assert await names(http, after=made[4], before=made[0], limit=2) == ["3", "2"]
+    assert await names(http, limit=0) == []
+
+
+async def test_a_deleted_agent_is_still_a_place_in_the_list(http: AsyncClient) -> None:
+    made = [(await create(http, name=str(n)))["id"] for n in range(3)]
+    await http.delete(f"{ROOT}{made[1]}")
+    assert await names(http) == ["2", "0"]
+    assert await names(http, after=made[1]) == ["0"]
+
+
+@pytest.mark.parametrize("cursor", ["after", "before"])
+async def test_an_unknown_cursor_is_an_error_and_not_a_first_page(
+    http: AsyncClient, cursor: str
+) -> None:
+    answer = await http.get(ROOT, params={cursor: AGENT_ID})
+    assert answer.status_code == 404
+    assert answer.json() == {"detail": f"Agent not found with id={AGENT_ID}"}
+
+
+@pytest.mark.parametrize("query", [{"limit": -1}, {"limit": 1001}, {"order": "up"}])
+async def test_a_page_out_of_bounds_is_turned_down(
+    http: AsyncClient, query: dict[str, Any]
+) -> None:
+    assert (await http.get(ROOT, params=query)).status_code == 422
+
+
+async def test_agents_are_found_by_name_or_part_of_it(http: AsyncClient) -> None:
+    for name in ("Ada", "ada lovelace", "Grace 100%"):
+        await create(http, name=name)
+    assert await names(http, name="Ada") == ["Ada"]
+    assert await names(http, query_text="ADA") == ["ada lovelace", "Ada"]
+    assert await names(http, query_text="%") == ["Grace 100%"]
+    assert await names(http, query_text="_") == []
+
+
+async def test_agents_are_found_by_any_or_all_of_their_tags(http: AsyncClient) -> None:
+    await create(http, name="both", tags=["x", "y"])
+    await create(http, name="one", tags=["x"])
+    await create(http, name="odd", tags=['"x', "x,", "X", "é"])
+    await create(http, name="none")
+    assert await names(http, tags=["x"]) == ["one", "both"]
+    assert await names(http, tags=["x", "y"]) == ["one", "both"]
+    assert await names(http, tags=["x", "y"], match_all_tags=True) == ["both"]
+    for odd in ('"x', "x,", "X", "é"):
+        assert await names(http, tags=[odd]) == ["odd"]
+    assert await names(http, tags=[",", '"', "[]"]) == []
+
+
+async def test_hidden_agents_are_not_listed(http: AsyncClient) -> None:
+    made = await create(http, name="hidden", hidden=True)
+    assert await names(http) == []
+    assert (await http.get(f"{ROOT}{made['id']}")).status_code == 200
+
+
+async def test_the_older_name_of_the_order_still_decides(http: AsyncClient) -> None:
+    for name in ("first", "second"):
+        await create(http, name=name)
+    assert await names(http, ascending=True) == ["first", "second"]
+    assert await names(http, ascending=False) == ["second", "first"]
+
+
+# --- update -----------------------------------------------------------------------------------
+
+
+async def test_an_update_changes_what_it_names_and_answers_in_full(http: AsyncClient) -> None:
+    made = await create(http, name="Ada", memory_blocks=[{"label": "human"}], description="old")
+    body = {"name": "Grace", "tags": ["t"], "description": None, "metadata": {"n": None}}
+    answer = await http.patch(f"{ROOT}{made['id']}", json=body, headers=NEW_CLIENT)
+    changed = answer.json()
+    assert (changed["name"], changed["tags"], changed["description"]) == ("Grace", ["t"], "old")
+    assert (changed["metadata"], changed["blocks"]) == ({"n": None}, made["blocks"])
+    assert changed["created_at"] == made["created_at"]
+    assert changed["updated_at"] > made["updated_at"]
+
+
+async def test_an_update_that_changes_nothing_records_nothing(
+    server: Server, http: AsyncClient
+) -> None:
+    made = await create(http, name="Ada", tags=["a"])
+    answer = await http.patch(f"{ROOT}{made['id']}", json={"name": "Ada", "tags": ["a"]})
+    assert answer.json() == made
+    assert len(await server.facts(made["id"])) == 1
+
+
+async def test_compaction_settings_are_merged_field_by_field(http: AsyncClient) -> None:
+    made = await create(http, compaction_settings={"mode": "all", "clip_chars": 9, "prompt": "p"})
+
+    async def updated(**settings: Any) -> Any:
+        body = {"compaction_settings": settings}
+        return (await http.patch(f"{ROOT}{made['id']}", json=body)).json()["compaction_settings"]
+
+    assert await updated(clip_chars=None) == {"mode": "all", "clip_chars": None, "prompt": "p"}
+    assert await updated(mode="all") == {"mode": "all", "clip_chars": None, "prompt": "p"}
+    assert await updated(mode="sliding_window") == {"mode": "sliding_window", "clip_chars": None}
+    assert (await updated(mode="all", prompt="q"))["prompt"] == "q"
+
+
+async def test_a_prompt_of_the_default_mode_survives_its_being_named(http: AsyncClient) -> None:
+    made = await create(http, compaction_settings={"prompt": "p"})
+    body = {"compaction_settings": {"mode": "sliding_window"}}
+    changed = (await http.patch(f"{ROOT}{made['id']}", json=body)).json()
+    assert changed["compaction_settings"] == {"mode": "sliding_window", "prompt": "p"}
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"model": "echo"}, 400),
+        ({"model": "nobody/else"}, 404),
+        ({"block_ids": [BLOCK_ID]}, 404),
+        ({"model_settings": {}}, 422),
+        ({"name": ""}, 422),
+        ({"tool_ids": ["tool-1"]}, 501),
+        ([], 422),
+    ],
+)
+async def test_an_update_that_cannot_be_leaves_the_agent_as_it_was(
+    http: AsyncClient, body: Any, status: int
+) -> None:
+    made = await create(http, name="Ada")
+    path = f"{ROOT}{made['id']}"
+    assert (await http.patch(path, json=body)).status_code == status
+    assert (await http.get(path)).json() == made
+
+
+# --- delete -----------------------------------------------------------------------------------
+
+
+async def test_an_agent_is_deleted_once_and_its_blocks_stay(http: AsyncClient) -> None:
+    made = await create(http, memory_blocks=[{"label": "human"}])
+    path = f"{ROOT}{made['id']}"
+    answer = await http.delete(path)
+    assert answer.json() == {"message": f"Agent id={made['id']} successfully deleted"}
+    assert (await http.delete(path)).status_code == 404
+    assert (await http.get(path)).status_code == 404
+    assert (await http.patch(path, json={"name": "x"})).status_code == 404
+    assert (await http.get(f"/v1/blocks/{made['blocks'][0]['id']}")).status_code == 200
+
+
+async def test_all_conversations_of_a_deleted_agent_go_with_it(
+    server: Server, http: AsyncClient
+) -> None:
+    mine, other = (await create(http))["id"], (await create(http))["id"]
+    gone = [await server.conversation(mine) for _ in range(103)]
+    kept = await server.conversation(other)
+    await http.delete(f"/v1/conversations/{gone[0]}")
+    await http.delete(f"{ROOT}{mine}")
+    listed = await server.get("/v1/conversations/", limit=1000, archive_status="all")
+    assert [one["id"] for one in listed] == [kept]
+    assert (await server.events(gone[-1]))[-1] == ConversationDeleted()
+
+
+async def test_a_deletion_that_was_cut_short_is_taken_up_by_the_next(tmp_path: Path) -> None:
+    database = tmp_path / "everlog.db"
+    async with serving(database) as server:
+        agent_id = await server.agent()
+        for _ in range(3):
+            await server.conversation(agent_id)
+        # The conversations' deletion is stored, the agent's is not.
+        server.store.commits_left = 1
+        assert (await server.http.delete(f"{ROOT}{agent_id}")).status_code == 503
+    async with serving(database) as server:
+        assert (await server.http.get(f"{ROOT}{agent_id}")).status_code == 200
+        assert (await server.http.delete(f"{ROOT}{agent_id}")).status_code == 200
+        assert await server.get("/v1/conversations/") == []
