@@ -15,10 +15,11 @@ MESSAGE: Final = "message"
 RUN: Final = "run"
 STEP: Final = "step"
 PING: Final = "ping"
+USER: Final = "user"
 
 _PATTERNS: Final = {
     prefix: re.compile(f"{prefix}-{_UUID4}")
-    for prefix in (CONVERSATION, AGENT, BLOCK, MESSAGE, RUN, STEP)
+    for prefix in (CONVERSATION, AGENT, BLOCK, MESSAGE, RUN, STEP, USER)
 }
 
 

@@ -24,7 +24,7 @@ from app.web.block_bodies import BlockAnswer, ListCoreBlocks, UpdateBlock
 from app.web.blocks import change_block, changes_of, new_block, shown_block
 from app.web.endpoint import AgentId, BlockId, Label, endpoint
 from app.web.errors import ApiError, Invalid, NotYet
-from app.web.listing import Selection, row_of
+from app.web.pages import Selection, row_of
 from app.web.services import Services
 from domain import agent as domain
 from domain.agent import Agent, AgentSettings

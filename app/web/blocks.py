@@ -6,7 +6,7 @@ from uuid import uuid4
 from app.web.block_bodies import BlockAnswer, CreateBlock, ListBlocks, UpdateBlock
 from app.web.bodies import Body
 from app.web.endpoint import BlockId, endpoint
-from app.web.listing import Selection, row_of
+from app.web.pages import Selection, row_of
 from app.web.services import Services
 from domain import block as domain
 from domain.block import BlockSettings

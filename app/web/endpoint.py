@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from app.web.errors import EXAMPLE_IDS, ApiError, Invalid, problem_of
 from app.web.services import Services
-from domain.streams import AGENT, BLOCK, CONVERSATION, RUN, pattern_of
+from domain.streams import AGENT, BLOCK, CONVERSATION, RUN, USER, is_id, pattern_of
 
 JSON_DEPTH_MAX: Final = 64
 _OPENERS: Final = re.compile(rb"[\[{]")
@@ -108,6 +108,7 @@ def route_of(call: Endpoint, services: Callable[[], Services]) -> Route:
     """Make a Starlette route of an endpoint."""
 
     async def serve(request: Request) -> Response:
+        _check_user(request)
         arguments = await _arguments(call, request)
         value = await call.handler(services(), **arguments)
         if isinstance(value, Response):
@@ -115,6 +116,13 @@ def route_of(call: Endpoint, services: Callable[[], Services]) -> Route:
         return Response(to_json(value), media_type="application/json")
 
     return Route(call.path, serve, methods=[call.method], name=call.name)
+
+
+def _check_user(request: Request) -> None:
+    """Check the optional header that says who asks (contract section 1). Raises 400."""
+    user = request.headers.get("user_id")
+    if user is not None and not is_id(USER, user):
+        raise ApiError(400, f"INVALID_ARGUMENT: user_id {user[:64]!r} is not user-<uuid4>")
 
 
 async def _arguments(call: Endpoint, request: Request) -> dict[str, Any]:

@@ -174,6 +174,7 @@ CASES = [
     post("a stream of a malformed run", f"{CONV}/stream", {"run_id": "run-1"}, 400, "run-1"),
     post("a stream of an unknown otid", f"{CONV}/stream", {"otid": "x"}, 404, "otid=x"),
     post("a run's stream without a body", f"/v1/runs/run-{NOBODY}/stream", None, 422, "JSON"),
+    get("a malformed user", "/v1/health/", 400, "user_id", user_id="user-1"),
     # pages and cursors
     get("a negative limit", "/v1/conversations/?limit=-1", 422, "limit"),
     get("a limit past the bound", "/v1/conversations/?limit=1000001", 422, "limit"),
