@@ -157,6 +157,7 @@ async def update_conversation(
 ) -> ConversationAnswer:
     """Change what is sent; null changes nothing."""
     _check_model(body.model)
+    await living_conversation(services, conversation_id)
     changes = ConversationChanged(**sent(body))
     await services.execute(conversation_id, ChangeConversation(changes), "user")
     return await _row(services, conversation_id)

@@ -1,6 +1,6 @@
 """Runs: list, retrieve, their messages, their streams."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import orjson
@@ -60,7 +60,7 @@ def _nanoseconds(start: str, end: str | None) -> int | None:
     if end is None:
         return None
     took = datetime.fromisoformat(end) - datetime.fromisoformat(start)
-    return int(took.total_seconds() * 1_000_000) * 1_000
+    return took // timedelta(microseconds=1) * 1_000
 
 
 async def list_runs(services: Services, query: ListRuns) -> list[RunAnswer]:

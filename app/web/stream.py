@@ -15,6 +15,7 @@ from app.tail import Closed
 from app.web.errors import NO_RETRY, ApiError
 from app.web.services import Services
 from domain.event import Recorded
+from domain.events import DELTA
 from domain.run import StepFinished, StepStarted, StepSuperseded
 from domain.streams import PING, id_of
 from projections.frames import DONE, Frames, sse, superseded_of
@@ -192,16 +193,14 @@ class RunStream:
 
     async def finished(self) -> list[Row]:
         """Wait for the run's end; give its rows without deltas. Raises 503 if we go down first."""
+        kept: list[Row] = []
         with self._services.tail.follow(self._stream, self._start) as follower:
             try:
-                while not _ends(await follower.next(), self._run_id):
-                    pass
+                while not _ends(kept, self._run_id):
+                    kept += [row for row in await follower.next() if row.topic != DELTA]
             except Closed as error:
                 raise ApiError(503, "The server is going down; the run goes on.") from error
-            upto = follower.cursor
-        return await self._services.log.read(
-            self._stream, after=self._start, upto=upto, deltas=False
-        )
+        return kept
 
 
 def _over(frames: Frames, facts: Iterable[Recorded[Any]]) -> bool:

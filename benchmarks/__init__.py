@@ -1,0 +1,1 @@
+"""Measurements and long checks against a real server; see README.md."""
