@@ -242,7 +242,7 @@ async def _by_otid(services: Services, conversation_id: str, otid: str) -> Found
 
 MESSAGES: Final = "/v1/conversations/{conversation_id}/messages"
 ENDPOINTS: Final = [
-    endpoint("GET", MESSAGES, list_messages, list[Message], tag="messages", errors=(404,)),
+    endpoint("GET", MESSAGES, list_messages, list[Message], tag="messages", errors=(404, 501)),
     endpoint(
         "POST",
         MESSAGES,

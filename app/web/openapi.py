@@ -28,7 +28,7 @@ REASONS: Final = {
     503: "The database does not answer, or the server is going down.",
     504: "The model's vendor took too long.",
 }
-EVERYWHERE: Final = (413, 422, 500, 503)
+EVERYWHERE: Final = (400, 413, 422, 500, 503)
 
 
 class ErrorAnswer(Answer):

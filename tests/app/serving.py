@@ -3,11 +3,12 @@
 It can be stopped, or killed with nothing more reaching the disk, and started again on its file.
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 from uuid import uuid4
 
 import httpx2
@@ -39,6 +40,8 @@ from domain.streams import AGENT, CONVERSATION, id_of
 from projections.request import ModelRequest
 from projections.tables import Patch, Scalar
 from tests.examples import SYSTEM
+
+GUARD_S: Final = 30.0
 
 Said: TypeAlias = AsyncGenerator[Delta | Reply, None]
 Script: TypeAlias = Callable[[ModelRequest], Said]
@@ -121,6 +124,14 @@ class Scripted:
         pass
 
 
+class Guarded(httpx2.ASGITransport):
+    """Speaks to the application directly; a test that would hang fails instead."""
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        async with asyncio.timeout(GUARD_S):
+            return await super().handle_async_request(request)
+
+
 class Server:
     """A server on one file. `services` and `http` are those of its present life."""
 
@@ -162,8 +173,8 @@ class Server:
         return replace(services, catalogue=Catalogue(settings, (*ROWS, row)))
 
     def _client(self) -> httpx2.AsyncClient:
-        transport = httpx2.ASGITransport(self.app, raise_app_exceptions=False)
-        return httpx2.AsyncClient(transport=transport, base_url="http://test", timeout=30)
+        transport = Guarded(self.app, raise_app_exceptions=False)
+        return httpx2.AsyncClient(transport=transport, base_url="http://test")
 
     @property
     def app(self) -> Starlette:
@@ -231,9 +242,10 @@ class Server:
     ) -> list[Recorded[Any]]:
         """Wait until `true` of a stream's facts; give them."""
         facts: list[Recorded[Any]] = []
-        with self.tail.follow(stream, 0) as follower:
-            while not true(facts):
-                facts += [revive(row) for row in await follower.next()]
+        async with asyncio.timeout(GUARD_S):
+            with self.tail.follow(stream, 0) as follower:
+                while not true(facts):
+                    facts += [revive(row) for row in await follower.next()]
         return facts
 
     async def until_there_is(self, stream: str, *kinds: type[Event]) -> list[Recorded[Any]]:
@@ -254,9 +266,6 @@ async def serving(
         yield server
     finally:
         await server.stop()
-
-
-Waited: TypeAlias = Callable[[], Awaitable[Any]]
 
 
 def frames_of(body: bytes | str) -> list[dict[str, Any]]:
