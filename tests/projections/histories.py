@@ -1,0 +1,313 @@
+"""Histories for projections: written by hand, or drawn at random but only as `decide` allows."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+from uuid import UUID
+
+from hypothesis import strategies as st
+
+from app.mapper import GENESIS, Row, data_of, envelope_of, hash_of, revive, state_of
+from domain.content import OutputPart, Reasoning, Redacted, Text, ToolCall
+from domain.conversation import (
+    AppendDeltas,
+    ChangeConversation,
+    Conversation,
+    ConversationChanged,
+    ConversationCommand,
+    DeleteConversation,
+    FinishRun,
+    FinishStep,
+    NewMessage,
+    QueueRun,
+    StartStep,
+    conversation,
+)
+from domain.errors import DomainError
+from domain.event import Event, Recorded
+from domain.events import type_of
+from domain.run import (
+    Claim,
+    CloseStep,
+    DeltaCall,
+    EndRun,
+    Failure,
+    FinishReason,
+    Run,
+    RunQueued,
+    RunRequest,
+    StepDelta,
+    TakeStep,
+    Usage,
+    pending,
+)
+from domain.streams import MESSAGE, RUN, STEP, id_of
+from projections.parts import interrupted_parts, stored_parts
+from tests.examples import AT, BODY_HASH, BY, CONVERSATION_ID, MANIFEST, MODEL, claim, start
+
+Facts: TypeAlias = list[Recorded[Any]]
+
+
+def recorded(*events: Event, stream: str = CONVERSATION_ID) -> Facts:
+    """Put facts at versions 1, 2, 3, …."""
+    return [Recorded(stream, version, AT, BY, event) for version, event in enumerate(events, 1)]
+
+
+def stored(facts: Iterable[Recorded[Any]]) -> Facts:
+    """Give facts as they come back from storage."""
+    revived: Facts = []
+    prev = GENESIS
+    for fact in facts:
+        envelope = envelope_of(fact.at, fact.by)
+        row = Row(
+            fact.stream,
+            fact.version,
+            type_of(fact.event),
+            state_of(prev, envelope, data_of(fact.event)),
+        )
+        prev = hash_of(row)
+        revived.append(revive(row))
+    return revived
+
+
+def run_ids_of(facts: Iterable[Recorded[Any]]) -> list[str]:
+    """Name the runs of a history."""
+    return [fact.event.run_id for fact in facts if isinstance(fact.event, RunQueued)]
+
+
+# --- drawn --------------------------------------------------------------------------------------
+
+TYPES = (
+    "assistant_message",
+    "reasoning_message",
+    "hidden_reasoning_message",
+    "tool_call_message",
+    "event_message",
+)
+WORDS = st.text('ab <&\n"é…', min_size=1, max_size=6)
+FILTERS = st.none() | st.sets(st.sampled_from(TYPES), max_size=3).map(tuple)
+REQUESTS = st.builds(
+    RunRequest,
+    streaming=st.booleans(),
+    stream_tokens=st.booleans(),
+    pings=st.booleans(),
+    filters=FILTERS,
+    max_steps=st.integers(1, 3),
+)
+USAGES = st.none() | st.builds(
+    Usage,
+    input_tokens=st.integers(0, 500),
+    output_tokens=st.integers(0, 50),
+    reasoning_tokens=st.none() | st.integers(0, 9),
+)
+
+Chunks: TypeAlias = tuple[str, ...]
+CHUNKS = st.lists(WORDS, min_size=1, max_size=3).map(tuple)
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """A part as a model says it: of a kind, in chunks."""
+
+    kind: Literal["text", "reasoning", "signed", "redacted", "call"]
+    chunks: Chunks
+
+    def part(self, name: str) -> OutputPart:
+        """Give the whole part; `name` is its call's id."""
+        words = "".join(self.chunks)
+        match self.kind:
+            case "text":
+                return Text(text=words)
+            case "reasoning":
+                return Reasoning(text=words)
+            case "signed":
+                return Reasoning(text=words, signature="signed")
+            case "redacted":
+                return Redacted(data=words)
+            case "call":
+                return ToolCall(id=name, name="weather", arguments=words)
+
+    def deltas(self, s: int, i: int, name: str) -> list[StepDelta]:
+        """Give it in the pieces that it comes in."""
+        match self.kind:
+            case "call":
+                call = DeltaCall(id=name, name="weather")
+                first = StepDelta(s=s, i=i, kind="arguments", x=self.chunks[0], call=call)
+                more = [StepDelta(s=s, i=i, kind="arguments", x=x) for x in self.chunks[1:]]
+                return [first, *more]
+            case "signed":
+                grown = [StepDelta(s=s, i=i, kind="reasoning", x=x) for x in self.chunks]
+                return [*grown, StepDelta(s=s, i=i, kind="signature", x="signed")]
+            case "text" | "reasoning" | "redacted" as kind:
+                return [StepDelta(s=s, i=i, kind=kind, x=x) for x in self.chunks]
+
+
+PARTS = st.builds(
+    Spoken, st.sampled_from(("text", "reasoning", "signed", "redacted", "call")), CHUNKS
+)
+# Silence is rare.
+REPLIES = st.lists(PARTS, min_size=1, max_size=4).map(tuple) | st.lists(PARTS, max_size=4).map(
+    tuple
+)
+
+Move: TypeAlias = Literal["say", "work", "crash", "fail", "rename", "delete"]
+# What a server does most is work.
+MOVES = st.sampled_from(
+    ("say", "say", "work", "work", "work", "work", "work", "work", "crash", "fail", "rename")
+)
+
+
+@dataclass(slots=True)
+class History:
+    """A conversation that can only become what `decide` allows."""
+
+    draw: st.DrawFn
+    facts: Facts = field(default_factory=list[Recorded[Any]])
+    state: Conversation = field(default_factory=lambda: conversation.initial)
+    held: tuple[str, int] | None = None
+    reply: tuple[Spoken, ...] = ()
+    unsent: list[StepDelta] = field(default_factory=list[StepDelta])
+    _ids: int = 0
+
+    def do(self, command: ConversationCommand) -> Facts:
+        """Have a command decided and its facts recorded."""
+        new: Facts = []
+        for event in conversation.decide(self.state, command):
+            version = len(self.facts) + len(new) + 1
+            new.append(Recorded(CONVERSATION_ID, version, AT, BY, event))
+        for fact in new:
+            self.state = conversation.evolve(self.state, fact.event, fact.version)
+        self.facts += new
+        return new
+
+    def move(self, move: Move) -> None:
+        """Have something happen, if it may."""
+        match move:
+            case "say":
+                self._say()
+            case "work":
+                self.work()
+            case "crash":
+                self.held = None
+            case "fail":
+                self._fail()
+            case "rename":
+                self._try(ChangeConversation(ConversationChanged(summary=self.draw(WORDS))))
+            case "delete":
+                self._try(DeleteConversation())
+
+    def work(self) -> None:
+        """Do a piece of what the run whose turn it is is owed."""
+        run = self.state.next_run
+        if run is None:
+            return
+        epoch = self.held[1] if self.held is not None and self.held[0] == run.run_id else None
+        effect = pending(run, epoch)
+        match effect:
+            case Claim():
+                self.do(claim(effect.run_id, effect.epoch))
+                self.held = (effect.run_id, effect.epoch)
+            case CloseStep():
+                parts = interrupted_parts(effect.s, self._deltas_of(effect.s))
+                self.do(
+                    FinishStep(effect.run_id, effect.epoch, effect.s, "interrupted", parts=parts)
+                )
+            case EndRun():
+                self.do(FinishRun(effect))
+            case TakeStep():
+                if run.step is None:
+                    self._start_step(effect)
+                else:
+                    self._go_on(effect, run.step.s)
+
+    def _deltas_of(self, s: int) -> list[StepDelta]:
+        events = (fact.event for fact in self.facts)
+        return [one for one in events if isinstance(one, StepDelta) and one.s == s]
+
+    def _start_step(self, effect: TakeStep) -> None:
+        command = StartStep(
+            run_id=effect.run_id,
+            epoch=effect.epoch,
+            step_id=self._new(STEP),
+            index=effect.index,
+            attempt=effect.attempt,
+            message_id=self._new(MESSAGE),
+            model=MODEL,
+            settings={},
+            manifest=MANIFEST,
+        )
+        s = self.do(command)[0].version
+        self.reply = self.draw(REPLIES)
+        self.unsent = [
+            delta
+            for i, spoken in enumerate(self.reply)
+            for delta in spoken.deltas(s, i, f"call-{s}-{i}")
+        ]
+
+    def _go_on(self, effect: TakeStep, s: int) -> None:
+        count = self.draw(st.sampled_from((1, 1, 2, 3, len(self.unsent))))
+        sent, self.unsent = tuple(self.unsent[:count]), self.unsent[count:]
+        if self.unsent:
+            self._try(AppendDeltas(effect.run_id, effect.epoch, sent) if sent else None)
+            return
+        parts = [spoken.part(f"call-{s}-{i}") for i, spoken in enumerate(self.reply)]
+        calls = any(isinstance(part, ToolCall) for part in parts)
+        reasons: Sequence[FinishReason] = ("tool_call",) if calls else ("stop", "length")
+        self.do(
+            FinishStep(
+                effect.run_id,
+                effect.epoch,
+                s,
+                "ok",
+                deltas=sent,
+                parts=stored_parts(s, parts),
+                usage=self.draw(USAGES),
+                finish_reason=self.draw(st.sampled_from(reasons)),
+            )
+        )
+
+    def _say(self) -> None:
+        request = self.draw(REQUESTS)
+        roles = self.draw(st.lists(st.sampled_from(("user", "user", "system")), max_size=2))
+        messages = tuple(
+            NewMessage(self._new(MESSAGE), self._new("x")[2:], role, self.draw(WORDS))
+            for role in ("user", *roles)
+        )
+        on_busy = "reject" if request.streaming else "enqueue"
+        self._try(QueueRun(self._new(RUN), request, messages, on_busy, BODY_HASH))
+
+    def _fail(self) -> None:
+        run: Run | None = self.state.next_run
+        if run is not None and self.held == (run.run_id, run.epoch) and not run.cancelled:
+            failure = Failure(error_type="llm_error", message="The model's vendor failed.")
+            ending = EndRun(run.run_id, run.epoch, "failed", "llm_api_error", failure)
+            self.do(FinishRun(ending))
+
+    def _try(self, command: ConversationCommand | None) -> None:
+        if command is not None:
+            try:
+                self.do(command)
+            except DomainError:
+                return
+
+    def _new(self, prefix: str) -> str:
+        self._ids += 1
+        return id_of(prefix, UUID(int=self._ids << 80 | self._ids << 8, version=4))
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> Facts:
+    """Draw a conversation's facts: several runs, lost steps, failures, waiting messages, an end."""
+    history = History(draw)
+    history.do(start)
+    history.move("say")
+    for move in draw(st.lists(MOVES, min_size=5, max_size=40)):
+        history.move(move)
+    if draw(st.booleans()):
+        history.move("say")
+        for _ in range(draw(st.integers(3, 6))):
+            history.work()
+        history.move("delete")
+    for _ in range(draw(st.sampled_from((0, 40)))):
+        history.work()
+    return history.facts
