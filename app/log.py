@@ -6,17 +6,19 @@ that lost its race loses alone.
 """
 
 import asyncio
+import logging
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 from eventsourcing.persistence import PersistenceError
 
-from app.mapper import GENESIS, Row, data_of, envelope_of, hash_of, state_of
+from app.mapper import GENESIS, Row, data_of, envelope_of, hash_of, stamp_of, state_of
 from app.store import VERSION_MAX, Sealed, Store
 from domain.event import Event, Recorded
 from domain.events import type_of
@@ -44,6 +46,7 @@ class StoreUnavailable(Exception):
     """The database does not answer; whether the append is stored is not known."""
 
 
+logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 Listener = Callable[[str, list[Row]], None]
 Clock = Callable[[], datetime]
@@ -151,11 +154,7 @@ class Log:
         while True:
             await self._work.wait()
             batch = self._next_batch()
-            try:
-                answers = await loop.run_in_executor(self._writer_thread, self._commit, batch)
-            except Exception as error:  # noqa: BLE001 - answered to the callers, who decide
-                self._hashes.clear()
-                answers = [error] * len(batch)
+            answers = await loop.run_in_executor(self._writer_thread, self._answers, batch)
             self._taken(len(batch))
             for append, answer in zip(batch, answers, strict=True):
                 self._answer(append, answer)
@@ -184,7 +183,11 @@ class Log:
             _settle(append.done, answer)
             return
         for listener in self._listeners:
-            listener(append.stream, answer.rows)
+            try:
+                listener(append.stream, answer.rows)
+            except Exception:
+                # The facts are stored: nobody else may suffer, the writer least of all.
+                logger.exception("a listener failed at %s", append.stream)
         if not append.done.done():
             append.done.set_result(answer.facts)
 
@@ -202,8 +205,36 @@ class Log:
 
     # --- in the writer's thread -----------------------------------------------------------
 
+    def _answers(self, batch: list[_Append]) -> "list[_Stored | Exception]":
+        """Commit a batch; a fault of one append is answered to that one alone."""
+        try:
+            return self._commit(batch)
+        except StoreUnavailable as error:
+            self._hashes.clear()
+            return [error] * len(batch)
+        except Exception as error:  # noqa: BLE001 - answered to the caller, who decides
+            self._hashes.clear()
+            if len(batch) == 1:
+                return [error]
+            return self._one_by_one(batch)
+
+    def _one_by_one(self, batch: list[_Append]) -> "list[_Stored | Exception]":
+        """Commit each append of a batch by itself; what rests on a lost one is lost with it."""
+        answers: list[_Stored | Exception] = []
+        lost: set[str] = set()
+        for append in batch:
+            if append.stream in lost:
+                answers.append(self._conflict(append))
+            else:
+                answers += self._answers([append])
+            if isinstance(answers[-1], Exception):
+                lost.add(append.stream)
+        return answers
+
     def _commit(self, batch: list[_Append]) -> "list[_Stored | Exception]":
         """Chain and store a batch; every append gets rows or a conflict."""
+        for append in batch:
+            self._head(append.stream)
         at = self._at = max(self._at, self._clock())
         lost: set[str] = set()
         sealed = [self._seal(append, at, lost) for append in batch]
@@ -237,10 +268,17 @@ class Log:
         if cached is None:
             try:
                 cached = self.store.head(stream) or (0, GENESIS)
+                self._not_before(stream, cached[0])
             except PersistenceError as error:
                 raise StoreUnavailable(str(error)) from error
             self._remember(stream, *cached)
         return cached
+
+    def _not_before(self, stream: str, version: int) -> None:
+        """Let no stamp be earlier than the stream's last one, whatever the clock has done since."""
+        for row in self.store.read(stream, after=version - 1, limit=1) if version else ():
+            with suppress(ValueError):
+                self._at = max(self._at, stamp_of(row))
 
     def _remember(self, stream: str, version: int, digest: bytes) -> None:
         self._hashes[stream] = (version, digest)

@@ -7,7 +7,7 @@ and can be checked without understanding them.
 """
 
 import hashlib
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -15,6 +15,7 @@ import orjson
 from domain.event import Event, Recorded
 from domain.events import DELTA, REGISTRY
 from domain.run import DeltaCall, StepDelta
+from projections.tables import sortable
 
 GENESIS: Final = bytes(32)
 HASH_BYTES: Final = 32
@@ -43,11 +44,6 @@ def data_of(event: Event) -> bytes:
     return event.__pydantic_serializer__.to_json(event, exclude_unset=True, exclude={"type"})
 
 
-def timestamp_of(at: datetime) -> str:
-    """Spell a moment as RFC 3339 in UTC with microseconds, which sorts as text."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
 def state_of(prev: bytes, envelope: bytes, data: bytes) -> bytes:
     """Chain a fact to the one before it. `envelope` is from `envelope_of`."""
     return b"".join((prev, PLAIN, envelope, data, b"}"))
@@ -55,7 +51,7 @@ def state_of(prev: bytes, envelope: bytes, data: bytes) -> bytes:
 
 def envelope_of(at: datetime, by: str) -> bytes:
     """Give the part of the body that a batch has in common, up to where the data goes."""
-    return orjson.dumps({"at": timestamp_of(at), "by": by, "v": 1})[:-1] + b',"data":'
+    return orjson.dumps({"at": sortable(at), "by": by, "v": 1})[:-1] + b',"data":'
 
 
 def hash_of(row: Row) -> bytes:
@@ -84,6 +80,11 @@ def revive(row: Row) -> Recorded[Any]:
         return Recorded(row.stream, row.version, at, body["by"], event)
     except (ValueError, KeyError) as error:
         raise UnreadableFact(row, str(error)) from error
+
+
+def stamp_of(row: Row) -> datetime:
+    """Give the moment at which a row was recorded. Raises ValueError for an unreadable one."""
+    return datetime.fromisoformat(orjson.loads(row.state[BODY_AT:])["at"])
 
 
 def _delta(data: dict[str, Any]) -> StepDelta:

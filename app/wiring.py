@@ -38,10 +38,12 @@ def application(settings: Settings) -> Starlette:
             running.append(services)
             app.state.begin_shutdown = services.tail.close
             await worker.start()
-            yield
-            services.tail.close()
-            await worker.stop()
-            await services.catalogue.close()
+            try:
+                yield
+            finally:
+                services.tail.close()
+                await worker.stop()
+                await services.catalogue.close()
 
     app = Starlette(
         routes=routes(lambda: running[-1]),

@@ -12,12 +12,12 @@ from typing import Any, Final, assert_never
 
 from app.execute import Execute, TooMuchContention
 from app.log import Log, StoreUnavailable
-from app.mapper import Row
+from app.mapper import Row, revive
 from app.providers.catalogue import Catalogue, MalformedHandle, UnknownHandle
 from app.step import Steps
 from domain.agent import Agent
 from domain.conversation import ClaimRun, Conversation, FinishRun
-from domain.errors import DomainError, Stale
+from domain.errors import Stale
 from domain.event import Command, Recorded
 from domain.models import model_of
 from domain.run import Claim, CloseStep, Effect, EndRun, Failure, Run, TakeStep, pending
@@ -49,6 +49,7 @@ class Worker:
         self._slots = asyncio.Semaphore(runs_at_once_max)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._woken: set[str] = set()
+        self._stopping = False
         self._calls: dict[str, asyncio.Task[None]] = {}
         # The run that each conversation's task has claimed, and under which epoch.
         self._held: dict[str, tuple[str, int]] = {}
@@ -62,6 +63,7 @@ class Worker:
 
     async def stop(self) -> None:
         """Stop working; what is not over stays so."""
+        self._stopping = True
         tasks = [*self._tasks.values()]
         for task in tasks:
             task.cancel()
@@ -72,10 +74,19 @@ class Worker:
         topics = WAKING.intersection(row.topic for row in rows)
         if topics:
             self._attend(stream)
-        if "run.cancel_requested" in topics and (call := self._calls.get(stream)):
+        if "run.cancel_requested" in topics:
+            self._break_off(stream, rows)
+
+    def _break_off(self, stream: str, rows: list[Row]) -> None:
+        """Stop the model call under way if it is that of a run that was cancelled."""
+        call, (run_id, _) = self._calls.get(stream), self._held.get(stream, ("", 0))
+        events = [revive(row).event for row in rows if row.topic == "run.cancel_requested"]
+        if call is not None and any(run_id in event.run_ids for event in events):
             call.cancel()
 
     def _attend(self, stream: str) -> None:
+        if self._stopping:
+            return
         self._woken.add(stream)
         if stream not in self._tasks:
             task = asyncio.create_task(self._serve(stream), name=f"worker {stream}")
@@ -97,7 +108,9 @@ class Worker:
         while True:
             try:
                 return (await self._execute.conversation(stream)).next_run
-            except (StoreUnavailable, TooMuchContention):
+            except Exception:
+                # Whatever it is, the run is not to be forgotten: look again later.
+                logger.exception("%s: cannot tell what is owed", stream)
                 await asyncio.sleep(RETRY_DELAY_S)
 
     async def _work_on(self, stream: str, run: Run) -> None:
@@ -124,7 +137,8 @@ class Worker:
         )
         try:
             await self._end(stream, EndRun(run.run_id, run.epoch, "failed", "error", failure))
-        except (DomainError, StoreUnavailable, TooMuchContention):
+        except Exception:
+            logger.exception("%s: cannot even fail", stream)
             await self._let_go(stream)
 
     async def _let_go(self, stream: str) -> None:

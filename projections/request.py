@@ -104,7 +104,9 @@ def system_of(text: str, skills: Sequence[dict[str, Any]]) -> str:
 
 def canonical(request: ModelRequest) -> bytes:
     """Give a request's one spelling: JSON with sorted keys and no spaces."""
-    return orjson.dumps(request.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS)
+    return orjson.dumps(
+        request.model_dump(mode="json", exclude_none=True), option=orjson.OPT_SORT_KEYS
+    )
 
 
 def sha256_of(request: ModelRequest) -> str:

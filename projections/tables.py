@@ -148,7 +148,7 @@ TABLES: Final = MappingProxyType(
 
 def sortable(at: datetime) -> str:
     """Spell a moment so that text order is time order."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def merged(patches: Iterable[Patch]) -> dict[tuple[str, tuple[str, ...]], dict[str, Scalar]]:

@@ -6,14 +6,23 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from pydantic import Field
 
 from app.web.block_bodies import BlockAnswer, BlockValue, CreateBlock, Description, Tags
-from app.web.bodies import Answer, Body, Cursor, Handle, Limit, ModelSettings, Name, Order
+from app.web.bodies import (
+    Answer,
+    Body,
+    Cursor,
+    Handle,
+    Limit,
+    ModelSettings,
+    Name,
+    Order,
+    WindowLimit,
+)
 from domain.streams import BLOCK, pattern_of
 
 BLOCKS_MAX: Final = 64
 BlockIds: TypeAlias = Annotated[
     list[Annotated[str, Field(pattern=pattern_of(BLOCK))]], Field(max_length=BLOCKS_MAX)
 ]
-WindowLimit: TypeAlias = Annotated[int, Field(gt=0, le=2**31)]
 
 # What this version would have to ignore; a value that asks for nothing is fine.
 UNSUPPORTED: Final = (

@@ -3,15 +3,15 @@
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from app.web.bodies import Answer, Body, Cursor, Limit, Name, Order
+from app.web.bodies import Answer, Body, Cursor, Limit, Name, Order, without_nul
 from domain.block import BLOCK_LIMIT_DEFAULT
 
 VALUE_MAX: Final = 1024 * 1024
-Label: TypeAlias = Annotated[str, Field(min_length=1, max_length=256)]
-BlockValue: TypeAlias = Annotated[str, Field(max_length=VALUE_MAX)]
-Description: TypeAlias = Annotated[str, Field(max_length=16 * 1024)]
+Label: TypeAlias = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(without_nul)]
+BlockValue: TypeAlias = Annotated[str, Field(max_length=VALUE_MAX), AfterValidator(without_nul)]
+Description: TypeAlias = Annotated[str, Field(max_length=16 * 1024), AfterValidator(without_nul)]
 Tags: TypeAlias = Annotated[list[Label], Field(max_length=256)]
 CharLimit: TypeAlias = Annotated[int, Field(gt=0, le=2**31)]
 

@@ -1,33 +1,38 @@
 """What requests may hold and what answers do: the models behind parsing and documentation."""
 
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal, Self, TypeAlias, cast
+from typing import Annotated, Any, Final, Literal, TypeAlias, cast
 
 from pydantic import (
     AfterValidator,
-    AliasChoices,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    model_validator,
 )
 
-from domain.content import InputPart
 from domain.events import REGISTRY
 from domain.run import StopReason
 from domain.streams import AGENT, pattern_of
-from projections.letta import Message, StopReasonShown, UsageShown
 
 PAGE_MAX: Final = 1000
+
+
+def without_nul(text: str) -> str:
+    """Refuse the one character that not every database can keep in a text column."""
+    if "\0" in text:
+        raise ValueError("the character NUL cannot be kept here")
+    return text
+
+
 # What a database's 64-bit integers hold with room to add to.
 OFFSET_MAX: Final = 2**62
 
 Limit: TypeAlias = Annotated[int, Field(ge=0, le=PAGE_MAX)]
 Order: TypeAlias = Literal["asc", "desc"]
 Handle: TypeAlias = Annotated[str, Field(min_length=1, max_length=256)]
-Name: TypeAlias = Annotated[str, Field(max_length=1024)]
+Name: TypeAlias = Annotated[str, Field(max_length=1024), AfterValidator(without_nul)]
 Cursor: TypeAlias = Annotated[str, Field(max_length=128)]
 
 
@@ -60,6 +65,19 @@ def _of_a_known_provider(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 ModelSettings: TypeAlias = Annotated[dict[str, Any], AfterValidator(_of_a_known_provider)]
+
+
+YEARS: Final = range(1970, 9999)
+
+
+def _in_our_time(moment: datetime) -> datetime:
+    if moment.year not in YEARS:
+        raise ValueError(f"the year must be from {YEARS[0]} to {YEARS[-1]}")
+    return moment
+
+
+Moment: TypeAlias = Annotated[AwareDatetime, AfterValidator(_in_our_time)]
+WindowLimit: TypeAlias = Annotated[int, Field(gt=0, le=2**31)]
 
 
 class Body(BaseModel):
@@ -112,7 +130,7 @@ class CreateConversation(Body):
     description: Name | None = None
     model: Handle | None = None
     model_settings: ModelSettings | None = None
-    context_window_limit: Annotated[int, Field(gt=0)] | None = None
+    context_window_limit: WindowLimit | None = None
     hidden: bool | None = None
     isolated_block_labels: list[Name] | None = None
 
@@ -124,10 +142,10 @@ class UpdateConversation(Body):
     description: Name | None = None
     model: Handle | None = None
     model_settings: ModelSettings | None = None
-    context_window_limit: Annotated[int, Field(gt=0)] | None = None
+    context_window_limit: WindowLimit | None = None
     hidden: bool | None = None
     archived: bool | None = None
-    last_message_at: AwareDatetime | None = None
+    last_message_at: Moment | None = None
 
 
 class ListConversations(Body):
@@ -140,120 +158,6 @@ class ListConversations(Body):
     order: Order = "desc"
     order_by: Literal["created_at", "last_run_completion", "last_message_at"] = "created_at"
     archive_status: Literal["unarchived", "archived", "all"] = "unarchived"
-
-
-# --- messages ---------------------------------------------------------------------------------
-
-MessageType: TypeAlias = Literal[
-    "system_message",
-    "user_message",
-    "assistant_message",
-    "reasoning_message",
-    "hidden_reasoning_message",
-    "tool_call_message",
-    "tool_return_message",
-    "approval_request_message",
-    "approval_response_message",
-    "summary_message",
-    "event_message",
-]
-
-
-class ListMessages(Body):
-    """Which messages. `after` is later, `before` earlier; walking `desc`, both are older."""
-
-    agent_id: Cursor | None = None
-    before: Cursor | None = None
-    after: Cursor | None = None
-    limit: Limit = 100
-    order: Order = "desc"
-    order_by: Literal["created_at"] = "created_at"
-    group_id: Cursor | None = None
-    include_err: bool | None = None
-    include_return_message_types: list[MessageType] | None = None
-
-
-class MessageIn(Body):
-    """A message to send in. `type` decides; only `message` is known to this version."""
-
-    type: Literal["message", "approval", "tool_return"] = "message"
-    role: Literal["user", "system", "assistant"] | None = None
-    content: (
-        Annotated[str, Field(min_length=1)]
-        | Annotated[list[InputPart], Field(min_length=1, max_length=1000)]
-        | None
-    ) = None
-    otid: Annotated[str, Field(min_length=1, max_length=256)] | None = None
-    name: Name | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_in_type(cls, value: Any) -> Any:
-        """Tell an approval by its fields where `type` is missing (contract section 3.3)."""
-        if isinstance(value, dict) and "type" not in value:
-            sent = cast("dict[str, Any]", value)
-            if "approve" in sent or "approval_request_id" in sent:
-                return {**sent, "type": "approval"}
-        return cast("Any", value)
-
-    @model_validator(mode="after")
-    def _has_what_it_needs(self) -> Self:
-        if self.type == "message" and (self.role is None or self.content is None):
-            raise ValueError("a message needs role and content")
-        return self
-
-
-class CreateMessages(Body):
-    """A request: messages, and how its run is to be shown. Exactly one of `messages`, `input`."""
-
-    messages: Annotated[list[MessageIn], Field(min_length=1, max_length=1000)] | None = None
-    input: (
-        Annotated[str, Field(min_length=1)]
-        | Annotated[list[InputPart], Field(min_length=1, max_length=1000)]
-        | None
-    ) = None
-    agent_id: Cursor | None = None
-    streaming: bool = True
-    stream_tokens: bool = False
-    include_pings: bool = True
-    background: bool = False
-    max_steps: Annotated[int, Field(ge=1, le=1000)] = 50
-    include_return_message_types: list[MessageType] | None = None
-    override_model: Handle | None = None
-    override_system: Annotated[str, Field(max_length=1024 * 1024)] | None = Field(
-        default=None, validation_alias=AliasChoices("override_system", "system")
-    )
-    client_tools: list[dict[str, Any]] | None = None
-    client_skills: list[dict[str, Any]] | None = None
-    include_compaction_messages: bool = False
-
-    @model_validator(mode="after")
-    def _one_of_two(self) -> Self:
-        if (self.messages is None) == (self.input is None):
-            raise ValueError("give exactly one of messages and input")
-        return self
-
-
-class ResumeStream(Body):
-    """Which run to show, and from where: `starting_after` is the last `seq_id` seen."""
-
-    run_id: Cursor | None = None
-    otid: Annotated[str, Field(max_length=256)] | None = None
-    agent_id: Cursor | None = None
-    starting_after: Annotated[int, Field(ge=0, le=OFFSET_MAX)] | None = None
-    include_pings: bool | None = True
-    poll_interval: Annotated[float, Field(ge=0)] | None = None
-    batch_size: Annotated[int, Field(ge=1)] | None = None
-
-
-class LettaAnswer(Answer):
-    """What a run came to: its output, without the messages that were sent in."""
-
-    messages: list[Message]
-    stop_reason: StopReasonShown
-    usage: UsageShown
-    logprobs: dict[str, Any] | None = None
-    turns: list[dict[str, Any]] | None = None
 
 
 # --- runs -------------------------------------------------------------------------------------
@@ -333,7 +237,7 @@ class FactsAnswer(Answer):
 
 def _known(name: str) -> str:
     if name not in REGISTRY:
-        raise ValueError(f"no such type of fact; there are {', '.join(REGISTRY)}")
+        raise ValueError(f"no such type of fact as {name[:64]!r}; there are {', '.join(REGISTRY)}")
     return name
 
 
@@ -356,8 +260,8 @@ class ListFacts(Body):
 
     after: Annotated[int, Field(ge=0, le=OFFSET_MAX)] = 0
     before: Annotated[int, Field(ge=1, le=OFFSET_MAX)] | None = None
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: Moment | None = None
+    until: Moment | None = None
     limit: Annotated[int, Field(ge=0, le=PAGE_MAX)] = 100
     order: Order = "asc"
     types: Annotated[list[FactType], BeforeValidator(_split), Field(max_length=64)] | None = None

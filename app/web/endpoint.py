@@ -4,6 +4,7 @@ A handler takes `services` first; then, as it likes, path parameters by name, `q
 (pydantic models), and `request`. It answers with a value to be sent as JSON or with a response.
 """
 
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,11 +18,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.web.errors import EXAMPLE_IDS, ApiError, Invalid, problem_of
+from app.web.errors import (
+    EXAMPLE_IDS,
+    EXPECTED,
+    ApiError,
+    Invalid,
+    problem_of,
+    unforeseen,
+)
 from app.web.services import Services
 from domain.streams import AGENT, BLOCK, CONVERSATION, RUN, USER, is_id, pattern_of
 
 JSON_DEPTH_MAX: Final = 64
+logger = logging.getLogger(__name__)
 _OPENERS: Final = re.compile(rb"[\[{]")
 # `{name}`, or `{name:path}` for one that may contain slashes.
 _PLACES: Final = re.compile(r"{(\w+)(?::path)?}")
@@ -110,12 +119,22 @@ def route_of(call: Endpoint, services: Callable[[], Services]) -> Route:
     async def serve(request: Request) -> Response:
         _check_user(request)
         arguments = await _arguments(call, request)
-        value = await call.handler(services(), **arguments)
+        try:
+            value = await call.handler(services(), **arguments)
+        except EXPECTED:
+            raise
+        except Exception as error:
+            # Answered here: left to the framework, it would cost the client its connection.
+            logger.exception("%s %s failed", call.method, call.path)
+            return unforeseen(error)
         if isinstance(value, Response):
             return value
         return Response(to_json(value), media_type="application/json")
 
-    return Route(call.path, serve, methods=[call.method], name=call.name)
+    route = Route(call.path, serve, methods=[call.method], name=call.name)
+    # A HEAD of a stream would follow it for ever.
+    (route.methods or set()).discard("HEAD")
+    return route
 
 
 def _check_user(request: Request) -> None:

@@ -17,6 +17,8 @@ from domain.errors import Busy, Full, NotFound, Refused
 
 # Tells the SDK not to post again what cannot succeed: it retries 409 by itself.
 NO_RETRY: Final = {"x-should-retry": "false"}
+PROBLEMS_MAX: Final = 20
+PROBLEM_CHARS_MAX: Final = 4096
 RETRY_SOON: Final = {"retry-after": "1"}
 EXAMPLE_IDS: Final = ["agent-123e4567-e89b-42d3-8456-426614174000"]
 
@@ -53,8 +55,12 @@ def json_response(status: int, body: Any, headers: dict[str, str] | None = None)
 
 
 def problem_of(error: ValidationError) -> str:
-    """Spell what is wrong with a request the way the original did: a list, as a string."""
-    return str(error.errors(include_url=False, include_context=False))
+    """Spell what is wrong with a request the way the original did: a list, as a string.
+
+    The first problems are enough, and what was sent is not sent back: it may be large.
+    """
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    return str(problems[:PROBLEMS_MAX])[:PROBLEM_CHARS_MAX]
 
 
 def _api_error(error: ApiError) -> Response:
@@ -98,7 +104,8 @@ def _unavailable(_: Exception) -> Response:
     return json_response(503, {"detail": text}, RETRY_SOON)
 
 
-def _unforeseen(_: Exception) -> Response:
+def unforeseen(_: Exception) -> Response:
+    """Answer a fault of ours, saying nothing of it."""
     return json_response(500, {"detail": "An unknown error occurred"})
 
 
@@ -114,8 +121,11 @@ _ANSWERS: Final[dict[type[Exception], Callable[[Any], Response]]] = {
     StoreUnavailable: _unavailable,
     TooMuchContention: _unavailable,
     PersistenceError: _unavailable,
-    Exception: _unforeseen,
+    Exception: unforeseen,
 }
+
+# What handlers may raise; anything else is a fault of ours.
+EXPECTED: Final = tuple(kind for kind in _ANSWERS if kind is not Exception)
 
 Handler = Callable[[Request, Exception], Awaitable[Response]]
 

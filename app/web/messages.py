@@ -12,7 +12,6 @@ from pydantic import StringConstraints
 from app.history import Page, messages_page
 from app.mapper import Row, revive
 from app.store import VERSION_MAX
-from app.web.bodies import CreateMessages, LettaAnswer, ListMessages, MessageIn, ResumeStream
 from app.web.endpoint import endpoint
 from app.web.errors import ApiError, Invalid, NotYet, json_response
 from app.web.lookups import (
@@ -23,8 +22,16 @@ from app.web.lookups import (
     place_of,
     run_of_key,
 )
+from app.web.message_bodies import (
+    CreateMessages,
+    LettaAnswer,
+    ListMessages,
+    MessageIn,
+    ResumeStream,
+)
 from app.web.services import Services
 from app.web.stream import SSE_TYPE, EventStream, RunStream
+from domain.content import InputPart, parts_of
 from domain.conversation import NewMessage, QueueRun
 from domain.errors import NotFound
 from domain.event import Recorded
@@ -159,11 +166,19 @@ def _request(body: CreateMessages) -> RunRequest:
 def _hash(body: CreateMessages, sent: Sequence[MessageIn]) -> str:
     """Hash what a request means, not how its answer travels."""
     meaning = {
-        "messages": [one.model_dump(mode="json") for one in sent],
+        "messages": [
+            [one.role, one.otid, [part.model_dump(mode="json") for part in _parts_of(one)]]
+            for one in sent
+        ],
         "overrides": [body.override_model, body.override_system],
-        "skills": body.client_skills,
+        "skills": body.client_skills or [],
     }
     return hashlib.sha256(orjson.dumps(meaning, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _parts_of(one: MessageIn) -> Sequence[InputPart]:
+    """Give a message's parts; words alone mean the same as one part with them."""
+    return parts_of(one.content) if isinstance(one.content, str) else one.content or []
 
 
 def _answer(command: QueueRun, rows: list[Row]) -> Any:

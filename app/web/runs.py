@@ -7,10 +7,11 @@ import orjson
 
 from app.mapper import revive
 from app.store import VERSION_MAX
-from app.web.bodies import ListRunMessages, ListRuns, ResumeStream, RunAnswer
+from app.web.bodies import ListRunMessages, ListRuns, RunAnswer
 from app.web.endpoint import RunId, checked_run_id, endpoint
 from app.web.errors import ApiError
 from app.web.lookups import FoundRun, found_run
+from app.web.message_bodies import ResumeStream
 from app.web.messages import stream_of
 from app.web.services import Services
 from app.web.stream import SSE_TYPE, EventStream

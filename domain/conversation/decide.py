@@ -256,7 +256,8 @@ def _finish_step(state: Conversation, command: FinishStep) -> list[ConversationE
 def _finish_run(state: Conversation, command: FinishRun) -> list[ConversationEvent]:
     run = _held(state, command.ending.run_id, command.ending.epoch)
     if run.step is None:
-        return [_over(run, command.ending)]
+        # Messages that waited for a run that never began are let in all the same: none is lost.
+        return [*_let_in(state, run), _over(run, command.ending)]
     step = run.step
     failed = StepFinished(s=step.s, outcome="failed", parts=0, error=command.ending.error)
     return [failed, _over(step_taken(run, failed), command.ending)]

@@ -62,6 +62,9 @@ def pending(run: Run, held_epoch: int | None) -> Effect:
         return Claim(run.run_id, run.epoch + 1)
     if run.cancelled and run.step is not None:
         return CloseStep(run.run_id, run.epoch, run.step.s)
+    if run.step is not None:
+        # Ours, and nobody is at it any more: taken over like another's, and as bounded.
+        return Claim(run.run_id, run.epoch + 1)
     return ending_of(run) or TakeStep(run.run_id, run.epoch, run.steps_done, run.attempts_lost + 1)
 
 

@@ -16,6 +16,7 @@ import orjson
 from eventsourcing.persistence import OperationalError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Scope
 
 from app.log import Log
 from app.mapper import Row as StoredRow
@@ -132,6 +133,41 @@ class Guarded(httpx2.ASGITransport):
             return await super().handle_async_request(request)
 
 
+class Reader:
+    """A client that reads a stream as it comes, which the client above cannot."""
+
+    def __init__(self, app: ASGIApp, path: str, body: bytes = b"") -> None:
+        self.begun = asyncio.Event()
+        self.content = b""
+        self._request: list[Message] = [{"type": "http.request", "body": body}]
+        scope: Scope = {
+            "type": "http",
+            "method": "POST",
+            "path": path,
+            "query_string": b"",
+            "headers": [],
+        }
+        self._reading = asyncio.ensure_future(app(scope, self._receive, self._send))
+
+    async def _receive(self) -> Message:
+        if not self._request:
+            await asyncio.Event().wait()
+        return self._request.pop()
+
+    async def _send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            assert message["status"] == 200
+            self.begun.set()
+        else:
+            self.content += message["body"]
+
+    async def whole(self) -> bytes:
+        """Read to the end."""
+        async with asyncio.timeout(GUARD_S):
+            await self._reading
+        return self.content
+
+
 class Server:
     """A server on one file. `services` and `http` are those of its present life."""
 
@@ -222,6 +258,13 @@ class Server:
         """Send a message and wait for the whole answer, a stream unless `streaming=False`."""
         path = f"/v1/conversations/{conversation_id}/messages"
         return await self.http.post(path, json={"input": words, **more})
+
+    async def reader(self, path: str, body: bytes = b"") -> Reader:
+        """Post, and come back when the answer, which must be a stream, has begun."""
+        reader = Reader(self.app, path, body)
+        async with asyncio.timeout(GUARD_S):
+            await reader.begun.wait()
+        return reader
 
     async def get(self, path: str, **params: Any) -> Any:
         """Get JSON, which must be there."""

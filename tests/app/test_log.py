@@ -235,3 +235,48 @@ def test_pages_of_rows_keep_their_bounds(tmp_path: Path) -> None:
     assert store.read(STREAM, deltas=False) == rows[1::2]
     assert store.read(OTHER) == []
     store.close()
+
+
+async def test_a_fault_of_one_append_is_its_own_and_of_what_rests_on_it(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patches_of = app.log.patches_of
+
+    def faulty(one: Recorded[Any]) -> Any:
+        if one.event.value == "poison":
+            raise OverflowError("a number that no column holds")
+        return patches_of(one)
+
+    monkeypatch.setattr(app.log, "patches_of", faulty)
+    results = await asyncio.gather(
+        log.append(OTHER, 0, [fact("a")], "user"),
+        log.append(STREAM, 0, [fact("poison")], "user"),
+        log.append(STREAM, 1, [fact("rests on it")], "user"),
+        log.append(OTHER, 1, [fact("b")], "user"),
+        return_exceptions=True,
+    )
+    assert [type(one) for one in results] == [list, OverflowError, VersionConflict, list]
+    assert await values_of(log, OTHER) == ["a", "b"]
+    assert await log.read(STREAM) == []
+
+
+async def test_a_listener_that_fails_does_not_stop_the_writer(
+    log: Log, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(stream: str, rows: list[Row]) -> None:
+        raise RuntimeError(f"{stream} {len(rows)}")
+
+    log.listen(fail)
+    assert versions(await log.append(STREAM, 0, [fact()], "user")) == [1]
+    assert versions(await log.append(STREAM, 1, [fact()], "user")) == [2]
+    assert "a listener failed" in caplog.text
+
+
+async def test_a_clock_that_steps_back_over_a_restart_does_not_take_times_along(
+    tmp_path: Path,
+) -> None:
+    async with Log(SQLiteStore(tmp_path / "a.db"), lambda: revive_time(30)) as log:
+        (before,) = await log.append(STREAM, 0, [fact()], "user")
+    async with Log(SQLiteStore(tmp_path / "a.db"), lambda: revive_time(10)) as log:
+        (after,) = await log.append(STREAM, 1, [fact()], "user")
+    assert after.at >= before.at

@@ -590,9 +590,9 @@ async def test_without_a_name_the_newest_run_that_is_not_over_is_resumed(
     second = asyncio.create_task(gated.post(conversation_id, streaming=False))
     facts = await gated.until_there_is(conversation_id, MessageQueued)
     newest = [fact.event for fact in facts if isinstance(fact.event, RunQueued)][-1].run_id
-    follower = asyncio.create_task(resumed(gated, conversation_id))
+    reader = await gated.reader(f"/v1/conversations/{conversation_id}/stream", b"{}")
     gate.opened.set()
-    assert frames_of((await follower).text)[0]["run_id"] == newest
+    assert frames_of(await reader.whole())[0]["run_id"] == newest
     await asyncio.gather(first, second)
 
 
@@ -600,10 +600,9 @@ async def test_a_body_is_not_needed_to_resume(gated: Server, gate: Gated) -> Non
     conversation_id = await gated.conversation(model="script/x")
     first = asyncio.create_task(gated.post(conversation_id))
     await gated.until_there_is(conversation_id, StepDelta)
-    path = f"/v1/conversations/{conversation_id}/stream"
-    follower = asyncio.create_task(gated.http.post(path))
+    reader = await gated.reader(f"/v1/conversations/{conversation_id}/stream")
     gate.opened.set()
-    assert (await follower).text == (await first).text
+    assert await reader.whole() == (await first).content
 
 
 async def test_with_no_run_under_way_there_is_nothing_to_resume(server: Server) -> None:

@@ -175,6 +175,33 @@ CASES = [
     post("a stream of an unknown otid", f"{CONV}/stream", {"otid": "x"}, 404, "otid=x"),
     post("a run's stream without a body", f"/v1/runs/run-{NOBODY}/stream", None, 422, "JSON"),
     get("a malformed user", "/v1/health/", 400, "user_id", user_id="user-1"),
+    patch(
+        "a window limit past all bounds", CONV, {"context_window_limit": 2**63}, 422, "2147483648"
+    ),
+    patch("a time before all time", CONV, {"last_message_at": "0001-01-01T00:00:00Z"}, 422, "1970"),
+    patch("NUL in a summary", CONV, {"summary": "a\0b"}, 422, "NUL"),
+    post("only spaces", SEND, {"input": "  "}, 422, "no words"),
+    post(
+        "an image that is none",
+        SEND,
+        {
+            "input": [
+                {
+                    "type": "image",
+                    "source": {"type": "base64", "media_type": "image/png", "data": "!"},
+                }
+            ]
+        },
+        422,
+        "base64",
+    ),
+    post(
+        "a thousand times nothing",
+        SEND,
+        {"messages": [{"role": "user", "content": [{}] * 999}] * 99},
+        422,
+        "content",
+    ),
     # pages and cursors
     get("a negative limit", "/v1/conversations/?limit=-1", 422, "limit"),
     get("a limit past the bound", "/v1/conversations/?limit=1000001", 422, "limit"),

@@ -200,6 +200,20 @@ def users(client: Letta, conversation_id: str) -> list[Any]:
     return [one for one in listed if one.message_type == "user_message"]
 
 
+def test_what_the_client_s_types_allow_is_taken(client: Letta, conversation_id: str) -> None:
+    answer: Any = client.post(
+        f"/v1/conversations/{conversation_id}/messages",
+        body={
+            "messages": [{"role": "user", "content": [{"text": "hi", "signature": None}]}],
+            "streaming": False,
+            "include_pings": None,
+            "max_steps": None,
+        },
+        cast_to=object,
+    )
+    assert answer["stop_reason"]["stop_reason"] == "end_turn"
+
+
 def test_history_is_walked_both_ways(client: Letta, conversation_id: str) -> None:
     for number in range(4):
         say(client, conversation_id, f"{number}")

@@ -270,6 +270,13 @@ def test_a_failure_closes_the_open_step_with_the_run() -> None:
     assert [type(one) for one in alone] == [RunFinished]
 
 
+def test_a_message_whose_run_fails_before_it_began_is_let_in_all_the_same() -> None:
+    history = (*busy, queued(NEXT_RUN_ID), waiting(), finished())
+    ending = FinishRun(EndRun(NEXT_RUN_ID, 0, "failed", "error"))
+    facts = given(conversation, *history).when(ending).decided()
+    assert [type(one) for one in facts] == [MessageAppended, RunFinished]
+
+
 def test_usage_adds_up_over_the_steps_of_a_run() -> None:
     first = StepFinished(
         s=S,

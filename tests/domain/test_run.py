@@ -60,6 +60,11 @@ def test_a_cancelled_run_is_closed_and_then_ended() -> None:
     )
 
 
+def test_a_step_of_ours_that_nobody_is_at_is_taken_over_like_another_s() -> None:
+    step = OpenStep(5, 0, 1)
+    assert pending(run(claimed=claimed(), step=step), 1) == Claim(RUN_ID, 2)
+
+
 def test_a_step_that_was_lost_too_often_fails_the_run_with_the_reason() -> None:
     ending = pending(run(claimed=claimed(), attempts_lost=ATTEMPTS_MAX), 1)
     assert isinstance(ending, EndRun)

