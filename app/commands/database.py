@@ -1,5 +1,6 @@
 """The database that commands work on, and what is wrong with it in one line."""
 
+import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -17,7 +18,7 @@ def in_words(settings: Settings) -> Generator[None]:
         yield
     except (DatabaseInUse, NewerSchema) as error:
         raise CommandFailed(str(error)) from error
-    except (PersistenceError, OSError) as error:
+    except (PersistenceError, sqlite3.Error, OSError) as error:
         raise CommandFailed(f"Cannot use {settings.database_path}: {error}") from error
 
 

@@ -136,8 +136,8 @@ def _resolved(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, in
         found = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE, proto=socket.IPPROTO_TCP
         )
-    except OSError as error:
-        raise CommandFailed(f"There is no address {host!r}: {error.strerror}", MISUSED) from error
+    except (OSError, UnicodeError) as error:
+        raise CommandFailed(f"There is no address {host!r}: {error}", MISUSED) from error
     family, _, _, _, address = found[0]
     return family, (str(address[0]), port)
 

@@ -1,89 +1,162 @@
-"""`everlog tail`: the facts of a stream in the terminal, as they happen."""
+"""`everlog tail`: the facts of a stream as lines, followed across restarts of the server."""
 
-import json
+import ipaddress
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import httpx2
+import orjson
 from rich.console import Console
 from rich.text import Text
 
 from app.commands import MISUSED, CommandFailed
-from domain.streams import AGENT, BLOCK, CONVERSATION, is_id, kind_of
+from app.commands.lines import line_of
+from domain.streams import AGENT, BLOCK, CONVERSATION, is_id
 
 COLLECTIONS: Final = {CONVERSATION: "conversations", AGENT: "agents", BLOCK: "blocks"}
-RECONNECT_S: Final = 1.0
-SUMMARY_MAX: Final = 100
-# Longer than the server is ever silent: it gives a sign of life each 20 s.
-SILENCE_MAX_S: Final = 60.0
+PAGE: Final = 1000
+EVENT_BYTES_MAX: Final = 64 * 1024 * 1024
+RETRY_DELAY_S: Final = 0.5
+RETRY_DELAY_S_MAX: Final = 5.0
+# The server gives a sign of life every 20 s unless it is set otherwise.
+TIMEOUT: Final = httpx2.Timeout(5.0, read=90.0)
 
 
-def run(stream: str, after: int, url: str, types: Sequence[str], *, follow: bool) -> None:
-    """Print a line per fact. Raises CommandFailed."""
-    if kind_of(stream) not in COLLECTIONS or not is_id(kind_of(stream), stream):
-        raise CommandFailed(f"{stream!r} is not the id of a conversation, agent or block.", MISUSED)
-    console = Console(soft_wrap=True, highlight=False)
-    path = f"{url.rstrip('/')}/v1/{COLLECTIONS[kind_of(stream)]}/{stream}/events"
+@dataclass(slots=True)
+class Source:
+    """A server, one stream there, how far it is read."""
+
+    client: httpx2.Client
+    path: str
+    cursor: int
+    types: list[str]
+    delay_s: float = field(default=RETRY_DELAY_S)
+
+    @property
+    def url(self) -> str:
+        """Where the server is."""
+        return str(self.client.base_url)
+
+    def query(self, **more: Any) -> dict[str, Any]:
+        """Give the query of a request from the cursor on; types are repeated keys."""
+        return {"after": self.cursor, **({"types": self.types} if self.types else {}), **more}
+
+    def moved(self, fact: dict[str, Any]) -> dict[str, Any]:
+        """Go past a fact, and give it."""
+        self.cursor = fact["offset"]
+        return fact
+
+
+def run(stream: str, after: int, url: str, types: list[str], *, follow: bool) -> None:
+    """Show facts until there are no more, or for ever. Raises CommandFailed."""
+    path = path_of(stream)
+    console = Console(highlight=False)
+    with httpx2.Client(base_url=url, timeout=TIMEOUT, trust_env=not _is_local(url)) as client:
+        source = Source(client, path, after, types)
+        try:
+            for fact in _followed(source) if follow else _paged(source):
+                show(console, line_of(fact))
+        except KeyboardInterrupt:
+            return
+
+
+def path_of(stream: str) -> str:
+    """Give where a stream's facts are. Raises CommandFailed."""
+    for prefix, collection in COLLECTIONS.items():
+        if is_id(prefix, stream):
+            return f"/v1/{collection}/{stream}/events"
+    known = ", ".join(f"{prefix}-<uuid4>" for prefix in COLLECTIONS)
+    raise CommandFailed(f"{stream!r} is not the id of a stream; those are {known}.", MISUSED)
+
+
+def _is_local(url: str) -> bool:
+    """Tell whether a URL leads to this machine, where no proxy can."""
+    host = httpx2.URL(url).host
     try:
-        for fact in _facts(path, after, types, follow=follow):
-            console.print(line_of(fact))
-    except KeyboardInterrupt:
-        return
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
-def _facts(
-    path: str, after: int, types: Sequence[str], *, follow: bool
-) -> Iterator[dict[str, Any]]:
-    """Read facts, and after a broken connection go on after the last one."""
-    seen: int | None = None
+def show(console: Console, line: Text) -> None:
+    """Print a line: cut to the width of a terminal, whole anywhere else."""
+    if console.is_terminal:
+        console.print(line, no_wrap=True, overflow="ellipsis", crop=True)
+    else:
+        console.print(line, soft_wrap=True)
+
+
+# --- from the server ----------------------------------------------------------------------------
+
+
+def _paged(source: Source) -> Iterator[dict[str, Any]]:
+    """Give what there is, page by page."""
     while True:
         try:
-            for fact in _connection(path, after if seen is None else seen, types, follow=follow):
-                seen = fact["offset"]
-                yield fact
+            answer = source.client.get(source.path, params=source.query(limit=PAGE))
         except httpx2.TransportError as error:
-            if seen is None or not follow:
-                raise CommandFailed(f"There is no Everlog at {path}: {error}") from error
-        if not follow:
+            raise _unreachable(source, error) from error
+        page = _checked(answer).json()
+        yield from map(source.moved, page["events"])
+        if not page["events"] or source.cursor >= page["head"]:
             return
-        seen = after if seen is None else seen
-        time.sleep(RECONNECT_S)
 
 
-def _connection(
-    path: str, after: int, types: Sequence[str], *, follow: bool
-) -> Iterator[dict[str, Any]]:
-    query = {"after": after, "follow": str(follow).lower(), **({"types": types} if types else {})}
+def _followed(source: Source) -> Iterator[dict[str, Any]]:
+    """Give what there is and what comes; a server that goes away is waited for."""
+    connected = False
+    while True:
+        try:
+            with _connection(source) as answer:
+                if answer.status_code < httpx2.codes.INTERNAL_SERVER_ERROR or not connected:
+                    _checked(answer)
+                    connected, source.delay_s = True, RETRY_DELAY_S
+                    yield from map(source.moved, _events(answer))
+        except httpx2.TransportError as error:
+            if not connected:
+                raise _unreachable(source, error) from error
+        _wait(source)
+
+
+def _connection(source: Source) -> Any:
+    """Ask for facts after the cursor; a second time as a browser would."""
     headers = {"accept": "text/event-stream"}
-    with httpx2.stream("GET", path, params=query, headers=headers, timeout=SILENCE_MAX_S) as reply:
-        if not reply.is_success:
-            raise CommandFailed(_detail_of(reply))
-        for line in reply.iter_lines():
-            if line.startswith("data: "):
-                yield json.loads(line.removeprefix("data: "))
+    if source.cursor:
+        headers["last-event-id"] = str(source.cursor)
+    query = source.query(follow="true")
+    return source.client.stream("GET", source.path, params=query, headers=headers)
 
 
-def _detail_of(reply: httpx2.Response) -> str:
-    body = reply.read()
+def _events(answer: httpx2.Response) -> Iterator[dict[str, Any]]:
+    for event in httpx2.EventSource(answer, max_event_size=EVENT_BYTES_MAX):
+        if event.data:
+            yield orjson.loads(event.data)
+
+
+def _wait(source: Source) -> None:
+    """Wait before the next try, each time longer; say so the first time."""
+    if source.delay_s == RETRY_DELAY_S:
+        words = f"connection lost after offset {source.cursor}; trying again until there is one"
+        show(Console(stderr=True, highlight=False), Text(words, style="dim"))
+    time.sleep(source.delay_s)
+    source.delay_s = min(2 * source.delay_s, RETRY_DELAY_S_MAX)
+
+
+def _checked(answer: httpx2.Response) -> httpx2.Response:
+    """Give a good answer back. Raises CommandFailed in the server's words."""
+    if answer.is_success:
+        return answer
+    answer.read()
     try:
-        return str(json.loads(body)["detail"])
-    except (ValueError, KeyError, TypeError):
-        return f"The server answered {reply.status_code}."
+        detail = answer.json()["detail"]
+    except (ValueError, LookupError, TypeError):
+        detail = f"HTTP {answer.status_code}: is this an Everlog server?"
+    raise CommandFailed(f"The server at {answer.url.host}:{answer.url.port} says: {detail}")
 
 
-def line_of(fact: dict[str, Any]) -> Text:
-    """Give a fact as a line: offset, time, type, and what it is about."""
-    line = Text(f"{fact['offset']:>7}  {fact['at'][11:23]}  ", style="dim")
-    line.append(f"{fact['type']:<22} ", style="bold")
-    line.append(summary_of(fact["data"]), style="none")
-    return line
-
-
-def summary_of(data: dict[str, Any]) -> str:
-    """Tell the words of a fact if it has any, else its plain fields."""
-    words = data.get("x", data.get("text", data.get("content")))
-    if isinstance(words, str):
-        return repr(words if len(words) <= SUMMARY_MAX else f"{words[:SUMMARY_MAX]}…")
-    shown = (f"{name}={value}" for name, value in data.items() if isinstance(value, str | int))
-    return " ".join(shown)[:SUMMARY_MAX]
+def _unreachable(source: Source, error: httpx2.TransportError) -> CommandFailed:
+    return CommandFailed(
+        f"There is no Everlog at {source.url} ({error}). Is `everlog serve` running there?"
+    )
