@@ -160,16 +160,18 @@ class Execute:
 
     async def _catch_up(self, stream: str, head: Head) -> None:
         before = head.version
-        rows = await self._log.read(stream, after=before)
+        version, rows = await self._log.in_reader(lambda: _newer(self._log.store, stream, before))
         if head.version == before:
             _evolve(stream, head, rows)
+            head.version = version
 
     def _remember(self, stream: str, head: Head) -> None:
         self._heads[stream] = head
-        if len(self._heads) > STATES_CACHED_MAX:
+        while len(self._heads) > STATES_CACHED_MAX:
             oldest, evicted = next(iter(self._heads.items()))
-            if evicted.queued is None or evicted.queued.done():
-                del self._heads[oldest]
+            if evicted.queued is not None and not evicted.queued.done():
+                return
+            del self._heads[oldest]
 
     def _forget(self, stream: str, head: Head) -> None:
         if self._heads.get(stream) is head:
@@ -185,6 +187,14 @@ def _folded(store: Store, stream: str) -> Head:
         # Deltas change no state, so the last fact may lie before the head.
         head.version = found[0]
     return head
+
+
+def _newer(store: Store, stream: str, version: int) -> tuple[int, list[Row]]:
+    """Read what came after `version`; deltas change no state."""
+    found = store.head(stream)
+    if found is None or found[0] <= version:
+        return version, []
+    return found[0], store.read(stream, after=version, upto=found[0], deltas=False)
 
 
 def _evolve(stream: str, head: Head, rows: list[Row]) -> None:

@@ -5,14 +5,16 @@ A page reads only the facts around it: a conversation's length does not matter.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from app.mapper import Row, revive
 from app.store import VERSION_MAX, Store
 from domain.event import Recorded
-from projections.letta import Message
-from projections.listing import LISTED, messages_of
+from projections.listing import LISTED, messages_of, rolled_back
+from projections.wire import Message
 
+# Ids of messages that were rolled back.
+Hidden: TypeAlias = frozenset[str]
 # Facts a message takes: a turn's user message and reply have four of their own, its run three more.
 FACTS_PER_MESSAGE: Final = 4
 CHUNK_MIN: Final = 32
@@ -36,24 +38,25 @@ def messages_page(store: Store, stream: str, page: Page) -> list[Message]:
     """
     if page.limit == 0:
         return []
-    found = (_newest if page.newest_first else _oldest)(store, stream, page)
+    hidden = rolled_back(map(revive, store.marked(stream)))
+    found = (_newest if page.newest_first else _oldest)(store, stream, page, hidden)
     return [item for items in found for item in items]
 
 
-def _oldest(store: Store, stream: str, page: Page) -> list[list[Message]]:
+def _oldest(store: Store, stream: str, page: Page, hidden: Hidden) -> list[list[Message]]:
     chunk = max(CHUNK_MIN, page.limit * FACTS_PER_MESSAGE)
     facts: list[Recorded[Any]] = []
     cursor = page.after
     while True:
         rows = store.read(stream, after=cursor, limit=chunk, deltas=False)
         facts += _revived(rows)
-        found = _between(facts, page)
+        found = _between(facts, page, hidden)
         if len(found) >= page.limit or len(rows) < chunk or _past(rows, page):
             return [items for _, items in found[: page.limit]]
         cursor = rows[-1].version
 
 
-def _newest(store: Store, stream: str, page: Page) -> list[list[Message]]:
+def _newest(store: Store, stream: str, page: Page, hidden: Hidden) -> list[list[Message]]:
     """Read backwards in chunks until the page is full, or the beginning is reached.
 
     A step of which a chunk holds only the end is not counted before its beginning is read.
@@ -66,7 +69,7 @@ def _newest(store: Store, stream: str, page: Page) -> list[list[Message]]:
             stream, after=page.after, upto=upto, limit=chunk, deltas=False, newest_first=True
         )
         facts = [*_revived(reversed(rows)), *facts]
-        found = _between(facts, page)
+        found = _between(facts, page, hidden)
         if len(found) >= page.limit or len(rows) < chunk:
             return [list(reversed(items)) for _, items in reversed(found[-page.limit :])]
         upto = rows[-1].version - 1
@@ -76,9 +79,13 @@ def _revived(rows: Iterable[Row]) -> list[Recorded[Any]]:
     return [revive(row) for row in rows if row.topic in LISTED]
 
 
-def _between(facts: list[Recorded[Any]], page: Page) -> list[tuple[int, list[Message]]]:
+def _between(
+    facts: list[Recorded[Any]], page: Page, hidden: Hidden
+) -> list[tuple[int, list[Message]]]:
     return [
-        (place, items) for place, items in messages_of(facts) if page.after < place < page.before
+        (place, items)
+        for place, items in messages_of(facts, hidden)
+        if page.after < place < page.before
     ]
 
 

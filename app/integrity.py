@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from app.mapper import GENESIS, Row, UnreadableFact, hash_of, prev_of, revive
 from app.store import VERSION_MAX, Store
 from domain.event import Recorded
-from projections.tables import Patch, patches_of
+from projections.tables import TABLES, Patch, patches_of
 
 PAGE_ROWS: Final = 200
 PATCHES_HELD_MAX: Final = 2000
@@ -166,7 +166,7 @@ def _patches_of(page: list[Row], unreadable: list[str]) -> Iterator[Patch]:
         if isinstance(fact, str):
             unreadable.append(f"{row.stream}@{row.version}: {fact}")
         else:
-            yield from patches_of(fact)
+            yield from (one for one in patches_of(fact) if TABLES[one.table].rebuilt)
 
 
 # --- both -------------------------------------------------------------------------------------

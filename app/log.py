@@ -352,6 +352,14 @@ class Log:
         """Run a SELECT on the read tables."""
         return await self.in_reader(lambda: self.store.query(sql, params))
 
+    async def in_writer(self, work: Callable[[], Answer]) -> Answer:
+        """Run a blocking write beside the log in the writer's thread. Raises StoreUnavailable."""
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._writer_thread, work)
+        except PersistenceError as error:
+            raise StoreUnavailable(str(error)) from error
+
     async def in_reader(self, work: Callable[[], Answer]) -> Answer:
         """Run blocking reads in a reader's thread. Raises StoreUnavailable."""
         loop = asyncio.get_running_loop()

@@ -55,6 +55,11 @@ class Pacer:
         self._room.set()
         self._ended = False
 
+    @property
+    def heard(self) -> bool:
+        """Whether the model has said anything."""
+        return self._taken > 0
+
     async def add(self, delta: Delta) -> None:
         """Take in a delta; waits only if appending cannot keep up."""
         if self._grown and self._grown[-1].takes(delta):

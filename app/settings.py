@@ -102,8 +102,15 @@ class Settings(BaseSettings):
     anthropic_api_key: SecretStr | None = Field(default=None, validation_alias="ANTHROPIC_API_KEY")
     anthropic_base_url: HttpUrl | None = Field(default=None, validation_alias="ANTHROPIC_BASE_URL")
     model_timeout_s: float = Field(default=120.0, gt=0, le=3600)
+    reply_timeout_s: float = Field(default=900.0, gt=0, le=24 * 3600)
+    model_retry_pause_s: float = Field(default=0.5, ge=0, le=60)
+    tool_timeout_s: float = Field(default=60.0, gt=0, le=3600)
     context_windows: Windows = Field(default_factory=dict[str, int])
     demo_word_delay_s: float = Field(default=0.03, ge=0, le=10)
+
+    callback_secret: SecretStr | None = None
+    callback_private_addresses: bool = False
+    callback_pause_s: float = Field(default=1.0, ge=0, le=600)
 
     delta_pace_ms: int = Field(default=25, ge=0, le=10_000)
     ping_interval_s: float = Field(default=20.0, gt=0, le=3600)

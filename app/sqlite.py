@@ -26,7 +26,7 @@ from app.mapper import Row
 from app.store import VERSION_MAX, Sealed
 from projections.tables import TABLES, Patch, Scalar, Table, merged
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 _LOG_SCHEMA: Final = (
     "CREATE TABLE IF NOT EXISTS stored_events (originator_id TEXT NOT NULL, "
@@ -38,6 +38,8 @@ _LOG_SCHEMA: Final = (
     "WHERE topic <> 'step.delta'",
     "CREATE INDEX IF NOT EXISTS marks ON stored_events (originator_id, originator_version) "
     "WHERE topic IN ('window.compacted', 'window.compaction_undone', 'window.compaction_redone')",
+    "CREATE INDEX IF NOT EXISTS rollbacks ON stored_events (originator_id, originator_version) "
+    "WHERE topic = 'window.rolled_back'",
 )
 _ADVANCE: Final = (
     "INSERT INTO streams (id, head, hash) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE "
@@ -48,6 +50,25 @@ _SELECT: Final = (
     "WHERE originator_id = ? AND originator_version > ? AND originator_version <= ? "
 )
 _NO_DELTAS: Final = "AND topic <> 'step.delta' "
+_ROLLBACKS: Final = "AND topic = 'window.rolled_back' "
+# Milliseconds since 1970 by this database's clock; `unixepoch('subsec')` needs a newer SQLite.
+_NOW: Final = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
+_UNATTENDED: Final = (
+    "SELECT DISTINCT runs.conversation_id FROM runs "  # noqa: S608 - our own words
+    "LEFT JOIN leases ON leases.work = runs.conversation_id "
+    "WHERE runs.status IN ('created', 'running') "
+    f"AND coalesce(leases.expires_at, 0) <= {_NOW} AND runs.conversation_id > ? "
+    "ORDER BY runs.conversation_id LIMIT ?"
+)
+_TAKE: Final = (
+    "INSERT INTO leases (work, holder, expires_at) "  # noqa: S608 - our own words
+    f"VALUES (?, ?, {_NOW} + ?) ON CONFLICT (work) DO UPDATE "
+    "SET holder = excluded.holder, expires_at = excluded.expires_at "
+    f"WHERE leases.holder = excluded.holder OR leases.expires_at <= {_NOW}"
+)
+# One that lapsed and that nobody took is still ours.
+_RENEW: Final = f"UPDATE leases SET expires_at = {_NOW} + ? WHERE work = ? AND holder = ?"  # noqa: S608
+_FREE: Final = f"SELECT 1 FROM leases WHERE work = ? AND holder <> ? AND expires_at > {_NOW}"  # noqa: S608
 
 
 class DatabaseInUse(Exception):
@@ -86,7 +107,8 @@ class SQLiteStore(SQLiteAggregateRecorder):
         """Open or create the file. Raises DatabaseInUse or NewerSchema."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._lock = _locked(path)
+        self._lock = self._own()
+        self.outdated = False
         super().__init__(_Datastore(path))
         try:
             self.create_table()
@@ -94,12 +116,16 @@ class SQLiteStore(SQLiteAggregateRecorder):
             self.close()
             raise
 
+    def _own(self) -> int:
+        """Take the file for this process alone; give what `close` gives back."""
+        return _locked(self.path)
+
     def construct_create_table_statements(self) -> list[str]:
         """Give the schema, every statement harmless if it was run before."""
         return [*_LOG_SCHEMA, *(one for table in TABLES.values() for one in _schema_of(table))]
 
     def create_table(self) -> None:
-        """Create what is missing. Raises NewerSchema."""
+        """Create what is missing; read tables of an older form begin anew. Raises NewerSchema."""
         with self.datastore.transaction(commit=True) as c:
             c.execute("PRAGMA user_version")
             found = c.fetchone()[0]
@@ -107,8 +133,19 @@ class SQLiteStore(SQLiteAggregateRecorder):
                 raise NewerSchema(
                     f"{self.path} has schema {found}; this Everlog knows up to {SCHEMA_VERSION}."
                 )
+            self.outdated = 0 < found < SCHEMA_VERSION
+            if self.outdated:
+                for name in TABLES:
+                    c.execute(f"DROP TABLE IF EXISTS {name}")
             self._create_table(c)
+            if not self.outdated:
+                c.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def up_to_date(self) -> None:
+        """Note that the read tables were rebuilt in their present form."""
+        with self.datastore.transaction(commit=True) as c:
             c.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        self.outdated = False
 
     def store(self, batch: Sequence[Sealed]) -> list[bool]:
         """Commit the appends whose stream is still where they expect it; tell which those were.
@@ -150,11 +187,57 @@ class SQLiteStore(SQLiteAggregateRecorder):
             c.execute(sql, (stream, after, upto, limit))
             return list(map(Row._make, c.fetchall()))
 
+    def marked(self, stream: str, upto: int = VERSION_MAX) -> list[Row]:
+        """Read the facts that say which of a stream's messages were rolled back, in order."""
+        with self._reading() as c:
+            c.execute(f"{_SELECT}{_ROLLBACKS}ORDER BY originator_version", (stream, 0, upto))
+            return list(map(Row._make, c.fetchall()))
+
     def query(self, sql: str, params: Sequence[Scalar] = ()) -> list[dict[str, Any]]:
         """Run a SELECT on the read tables."""
         with self._reading() as c:
             c.execute(sql, params)
             return [dict(row) for row in c.fetchall()]
+
+    # --- leases ---------------------------------------------------------------------------
+
+    def unattended(self, after: str, limit: int) -> list[str]:
+        """Name conversations with a run that is not over and that no living lease covers.
+
+        They are paged in order of id.
+        """
+        return [row["conversation_id"] for row in self.query(_UNATTENDED, (after, limit))]
+
+    def is_free(self, work: str, holder: str) -> bool:
+        """Tell whether nobody but `holder` has a living lease on `work`."""
+        return not self.query(_FREE, (work, holder))
+
+    def take(self, work: str, holder: str, for_ms: int) -> bool:
+        """Take a lease, by the database's clock, unless somebody else has it."""
+        with self.datastore.transaction(commit=True) as c:
+            c.execute(_TAKE, (work, holder, for_ms))
+            return c.sqlite_cursor.rowcount == 1
+
+    def renew(self, works: Sequence[str], holder: str, for_ms: int) -> set[str]:
+        """Renew leases that `holder` has; give those it had no more."""
+        lost: set[str] = set()
+        with self.datastore.transaction(commit=True) as c:
+            for work in works:
+                c.execute(_RENEW, (for_ms, work, holder))
+                if c.sqlite_cursor.rowcount != 1:
+                    lost.add(work)
+        return lost
+
+    def release(self, holder: str | None = None) -> None:
+        """Let a holder's leases lapse now, or everybody's."""
+        whose = "" if holder is None else " WHERE holder = ?"
+        with self.datastore.transaction(commit=True) as c:
+            c.execute(
+                f"UPDATE leases SET expires_at = 0{whose}",  # noqa: S608 - our own words
+                () if holder is None else (holder,),
+            )
+
+    # --- everything -----------------------------------------------------------------------
 
     def streams(self, after: str = "", limit: int = 1000) -> list[tuple[str, int, bytes]]:
         """Page through all streams in order of id: (id, head, hash)."""
@@ -162,10 +245,11 @@ class SQLiteStore(SQLiteAggregateRecorder):
         return [(row["id"], row["head"], row["hash"]) for row in self.query(sql, (after, limit))]
 
     def clear_tables(self) -> None:
-        """Empty every read table."""
+        """Empty every read table that can be rebuilt."""
         with self.datastore.transaction(commit=True) as c:
-            for name in TABLES:
-                c.execute(f"DELETE FROM {name}")  # noqa: S608 - our own names
+            for table in TABLES.values():
+                if table.rebuilt:
+                    c.execute(f"DELETE FROM {table.name}")  # noqa: S608 - our own names
 
     def upsert(self, patches: Sequence[Patch]) -> None:
         """Write rows of the read tables outside an append: for a rebuild."""
@@ -226,7 +310,7 @@ def _upsert(c: SQLiteCursor, patches: Sequence[Patch]) -> None:
 
 def _upsert_statement(table: Table, columns: tuple[str, ...]) -> str:
     names = (*table.key, *columns)
-    marks = ", ".join("?" * len(names))
+    marks = ", ".join(f"{_NOW} + ?" if name in table.clocked else "?" for name in names)
     changes = ", ".join(f"{name} = excluded.{name}" for name in columns)
     into = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 - our names
     return f"{into} ON CONFLICT ({', '.join(table.key)}) DO UPDATE SET {changes}"

@@ -57,16 +57,52 @@ class Store(Protocol):
         """Read rows with `after < version <= upto` in order; -1 is no limit."""
         ...
 
+    def marked(self, stream: str, upto: int = VERSION_MAX) -> list[Row]:
+        """Read the facts that say which of a stream's messages were rolled back, in order."""
+        ...
+
     def query(self, sql: str, params: Sequence[Scalar] = ()) -> list[dict[str, Any]]:
         """Run a SELECT on the read tables, marks written as `?`."""
+        ...
+
+    def unattended(self, after: str, limit: int) -> list[str]:
+        """Name conversations with a run that is not over and that no living lease covers.
+
+        They are paged in order of id.
+        """
+        ...
+
+    def is_free(self, work: str, holder: str) -> bool:
+        """Tell whether nobody but `holder` has a living lease on `work`."""
+        ...
+
+    def take(self, work: str, holder: str, for_ms: int) -> bool:
+        """Take a lease, by the database's clock, unless somebody else has it."""
+        ...
+
+    def renew(self, works: Sequence[str], holder: str, for_ms: int) -> set[str]:
+        """Renew leases that `holder` has; give those it had no more."""
+        ...
+
+    def release(self, holder: str | None = None) -> None:
+        """Let a holder's leases lapse now, or everybody's."""
         ...
 
     def streams(self, after: str = "", limit: int = 1000) -> list[tuple[str, int, bytes]]:
         """Page through all streams in order of id: (id, head, hash)."""
         ...
 
+    @property
+    def outdated(self) -> bool:
+        """Whether the read tables are empty since their form changed, and have to be rebuilt."""
+        ...
+
+    def up_to_date(self) -> None:
+        """Note that the read tables were rebuilt."""
+        ...
+
     def clear_tables(self) -> None:
-        """Empty every read table."""
+        """Empty every read table that can be rebuilt."""
         ...
 
     def upsert(self, patches: Sequence[Patch]) -> None:

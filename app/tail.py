@@ -17,6 +17,8 @@ from app.mapper import Row
 PAGE_ROWS: Final = 1000
 RING_ROWS_MAX: Final = 512
 RING_BYTES_MAX: Final = 1024 * 1024
+# How late a follower learns of what another process has written, at the latest.
+POLL_S: Final = 1.0
 
 
 class Closed(Exception):
@@ -124,6 +126,8 @@ class Follower:
 
         Raises Closed when the server goes down.
         """
+        loop = asyncio.get_running_loop()
+        end_s = None if timeout_s is None else loop.time() + timeout_s
         while True:
             # Taken before looking, so that what comes while we look wakes us.
             grown = self._channel.grown
@@ -133,8 +137,28 @@ class Follower:
                 raise Closed
             if self._channel.head > self.cursor:
                 continue
-            try:
-                async with asyncio.timeout(timeout_s):
-                    await grown.wait()
-            except TimeoutError:
-                return []
+            if not await self._woken(grown, None if end_s is None else end_s - loop.time()):
+                if rows := await self._polled():
+                    return rows
+                if end_s is not None and loop.time() >= end_s:
+                    return []
+
+    async def _woken(self, grown: asyncio.Event, wait_s: float | None) -> bool:
+        """Wait for growth; where other processes write, only until it is time to look again."""
+        if not self._log.store.exclusive:
+            wait_s = POLL_S if wait_s is None else min(POLL_S, wait_s)
+        try:
+            async with asyncio.timeout(wait_s):
+                await grown.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _polled(self) -> list[Row]:
+        """Look in the database for what no wake-up told of."""
+        if self._log.store.exclusive:
+            return []
+        rows = await self._log.read(self._stream, after=self.cursor, limit=PAGE_ROWS)
+        if rows:
+            self.cursor = rows[-1].version
+        return rows

@@ -6,13 +6,22 @@ from contextlib import asynccontextmanager
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
+from app.callbacks import Callbacks, Terms
+from app.effects import Effects
 from app.execute import Execute
+from app.integrity import rebuild_tables
+from app.leases import Leases
 from app.log import Log
 from app.providers.catalogue import Catalogue, ProviderSettings
+from app.retries import Retries
 from app.settings import Settings
 from app.sqlite import SQLiteStore
 from app.step import Steps
+from app.store import Store
 from app.tail import Tail
+from app.toolrun import ToolRunner
+from app.tools import Toolbox
+from app.tools.demo import DemoCount, DemoWait
 from app.web import routes
 from app.web.errors import EXCEPTION_HANDLERS
 from app.web.limits import BodyLimit
@@ -26,23 +35,28 @@ MS_PER_S = 1000
 def application(settings: Settings) -> Starlette:
     """Make the application. Its lifespan opens the database and starts the worker.
 
-    `app.state.begin_shutdown` sends every open stream home; call it before waiting for them.
+    `app.state.drain(grace_s)` finishes what is under way or hands it over, `app.state.begin_shutdown`
+    sends every open stream home; call both before waiting for connections to end.
     """
     running: list[Services] = []
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
-        async with Log(SQLiteStore(settings.database_path)) as log:
+        async with Log(opened(settings)) as log:
             services = services_of(settings, log)
             worker = worker_of(services)
             running.append(services)
             app.state.begin_shutdown = services.tail.close
+            app.state.drain = worker.drain
+            callbacks = callbacks_of(services)
             await worker.start()
+            await callbacks.start()
             try:
                 yield
             finally:
                 services.tail.close()
                 await worker.stop()
+                await callbacks.stop()
                 await services.catalogue.close()
 
     app = Starlette(
@@ -52,11 +66,25 @@ def application(settings: Settings) -> Starlette:
         middleware=[Middleware(BodyLimit, bytes_max=settings.body_bytes_max)],
     )
     app.state.begin_shutdown = _nothing
+    app.state.drain = _idle
     return app
 
 
 def _nothing() -> None:
     """Shut nothing down: nothing has been started."""
+
+
+async def _idle(_grace_s: float) -> None:
+    """Finish nothing: nothing has been started."""
+
+
+def opened(settings: Settings) -> Store:
+    """Open the database; read tables of an older form are written anew, from the log."""
+    store = SQLiteStore(settings.database_path)
+    if store.outdated:
+        rebuild_tables(store)
+        store.up_to_date()
+    return store
 
 
 def services_of(settings: Settings, log: Log) -> Services:
@@ -68,28 +96,48 @@ def services_of(settings: Settings, log: Log) -> Services:
         tail=Tail(log),
         windows=Windows(log),
         catalogue=Catalogue(_provider_settings(settings)),
+        toolbox=Toolbox([DemoCount(), DemoWait()], timeout_s=settings.tool_timeout_s),
     )
 
 
 def worker_of(services: Services) -> Worker:
     """Make the worker of this process."""
-    settings = services.settings
+    settings, log, execute = services.settings, services.log, services.execute
+    by = f"worker:{settings.node}"
     steps = Steps(
-        services.log,
-        services.execute,
+        log,
+        execute,
         services.windows,
         services.catalogue,
-        by=f"worker:{settings.node}",
+        Retries(settings.model_retry_pause_s),
+        by=by,
         pace_s=settings.delta_pace_ms / MS_PER_S,
+        silence_s=settings.model_timeout_s,
+        reply_s=settings.reply_timeout_s,
     )
-    return Worker(
-        services.log,
-        services.execute,
+    toolbox = services.toolbox
+    effects = Effects(
+        execute,
         steps,
+        ToolRunner(execute, toolbox, by=by),
+        toolbox,
         services.catalogue,
         node=settings.node,
-        runs_at_once_max=settings.runs_at_once_max,
     )
+    leases = Leases(log, settings.node)
+    return Worker(log, execute, effects, leases, runs_at_once_max=settings.runs_at_once_max)
+
+
+def callbacks_of(services: Services) -> Callbacks:
+    """Make what tells callers of the ends of their runs."""
+    settings, secret = services.settings, services.settings.callback_secret
+    terms = Terms(
+        secret=None if secret is None else secret.get_secret_value().encode(),
+        private=settings.callback_private_addresses,
+        pause_s=settings.callback_pause_s,
+    )
+    leases = Leases(services.log, settings.node)
+    return Callbacks(services.log, services.execute, leases, terms, by=f"callbacks:{settings.node}")
 
 
 def _provider_settings(settings: Settings) -> ProviderSettings:

@@ -10,7 +10,8 @@ from domain.event import Command, Decider, Event, Value
 class AgentSettings(Value):
     """What an agent is, beside its history. `model` is a handle, `provider/name`.
 
-    `block_ids` are the blocks in its system prompt, in the order they were attached.
+    `block_ids` are the blocks in its system prompt, in the order they were attached; `tools` are
+    names of the server's, and `approval_tools` those of them that run only if the client approves.
     """
 
     name: str
@@ -29,6 +30,8 @@ class AgentSettings(Value):
     message_buffer_autoclear: bool = False
     enable_sleeptime: bool | None = None
     hidden: bool | None = None
+    tools: tuple[str, ...] = ()
+    approval_tools: tuple[str, ...] = ()
 
 
 class AgentCreated(Event):
@@ -58,6 +61,8 @@ class AgentChanged(Event):
     message_buffer_autoclear: bool | None = None
     enable_sleeptime: bool | None = None
     hidden: bool | None = None
+    tools: tuple[str, ...] | None = None
+    approval_tools: tuple[str, ...] | None = None
 
 
 class AgentDeleted(Event):

@@ -69,15 +69,6 @@ class ToolCall(Tagged):
     arguments: str
 
 
-class ToolResult(Tagged):
-    """What a tool call came to."""
-
-    type: Literal["tool_result"] = "tool_result"
-    tool_call_id: str
-    content: str
-    status: Literal["ok", "error", "denied", "cancelled", "unknown"] = "ok"
-
-
 class ToolSchema(Value):
     """A tool that a model may call; `parameters` is a JSON schema."""
 
@@ -91,6 +82,35 @@ OutputPart: TypeAlias = Annotated[
     Text | Reasoning | Redacted | ToolCall, Field(discriminator="type")
 ]
 Content: TypeAlias = str | tuple[InputPart, ...]
+
+
+class ToolResult(Tagged):
+    """What a tool call came to."""
+
+    type: Literal["tool_result"] = "tool_result"
+    tool_call_id: str
+    content: Content
+    status: Literal["ok", "error", "denied", "cancelled", "unknown"] = "ok"
+
+
+class Approval(Tagged):
+    """A client's word on a call that waits for it."""
+
+    type: Literal["approval"] = "approval"
+    tool_call_id: str
+    approve: bool
+    reason: str | None = None
+
+
+class ToolAnswer(Tagged):
+    """What a call came to that the client ran itself."""
+
+    type: Literal["tool"] = "tool"
+    tool_call_id: str
+    tool_return: Content
+    status: Literal["success", "error"] = "success"
+    stdout: tuple[str, ...] | None = None
+    stderr: tuple[str, ...] | None = None
 
 
 def text_of(content: str | Sequence[InputPart]) -> str:

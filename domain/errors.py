@@ -20,6 +20,29 @@ class Busy(Refused):
         self.run_id = run_id
 
 
+class Waiting(Refused):
+    """Tool calls wait for the client's word: nothing else goes on before it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Cannot send a new message: The agent is waiting for approval on a tool call. Please "
+            "approve or deny the pending request before continuing."
+        )
+
+
+class Unasked(DomainError):
+    """An answer to tool calls that does not fit the calls that wait for one."""
+
+
+class KeyReused(DomainError):
+    """An idempotency key that stands for another request already."""
+
+    def __init__(self, key: str, run_id: str) -> None:
+        super().__init__(f"{key} was sent with another body before; it stands for {run_id}.")
+        self.key = key
+        self.run_id = run_id
+
+
 class Full(Refused):
     """Something that may not grow without a bound has reached it."""
 

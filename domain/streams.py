@@ -43,6 +43,16 @@ def id_of(prefix: str, uuid: UUID) -> str:
     return f"{prefix}-{uuid}"
 
 
+def default_conversation(agent_id: str) -> str:
+    """Give the stream of an agent's own conversation, which no client sees under this id."""
+    return f"{CONVERSATION}-{agent_id.split('-', 1)[1]}"
+
+
+def is_default(conversation_id: str, agent_id: str) -> bool:
+    """Tell whether a conversation is an agent's own."""
+    return conversation_id == default_conversation(agent_id)
+
+
 def derived_id(prefix: str, source: str) -> str:
     """Give the id that follows from `source` alone: the same one at every replay, in uuid4 form."""
     return f"{prefix}-{UUID(bytes=hashlib.sha256(source.encode()).digest()[:16], version=4)}"

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from domain.conversation import MessageAppended, MessageQueued
 from domain.event import Recorded
 from domain.run import (
     RunFinished,
@@ -16,21 +17,24 @@ from domain.run import (
     RunRequest,
     RunUsage,
     StepDelta,
+    StepFinished,
     StepPart,
     StepStarted,
     StepSuperseded,
+    ToolFinished,
 )
 from domain.streams import PING, derived_id
 from projections.letta import (
-    ErrorShown,
-    Output,
     Step,
-    UsageShown,
+    approval_request,
     delta_message,
     event_message,
+    is_shown,
     part_message,
     ping,
+    tool_return,
 )
+from projections.wire import ErrorShown, Output, UsageShown
 
 DONE: Final = b"data: [DONE]\n\n"
 
@@ -67,8 +71,12 @@ class Frames:
         self._steps: dict[int, Step] = {}
         self._calls: dict[tuple[int, int], str] = {}
         self._gated: set[tuple[int, int]] = set()
+        self._asked: dict[int, list[StepPart]] = {}
+        # The run itself, and the one that a steer's messages went into.
+        self._run_ids = {run_id}
+        self._waiting: set[int] = set()
 
-    def of(self, fact: Recorded[Any]) -> Sent | None:
+    def of(self, fact: Recorded[Any]) -> Sent | None:  # noqa: C901 - one case a fact
         """Give what this fact has the client be sent, None if nothing."""
         match fact.event:
             case StepDelta() as event if event.s in self._steps:
@@ -77,8 +85,16 @@ class Frames:
                 return self._part(fact, event)
             case RunQueued() as event if event.run_id == self._run_id:
                 return self._queued(fact, event)
-            case StepStarted() as event if event.run_id == self._run_id:
+            case StepStarted() as event if event.run_id in self._run_ids:
                 self._steps[fact.version] = Step.of(fact)
+            case StepFinished() as event if event.s in self._steps:
+                return self._requests(fact, event)
+            case ToolFinished() as event if event.run_id in self._run_ids:
+                return self._numbered(fact, tool_return(fact, fact.version))
+            case MessageQueued() as event if event.run_id == self._run_id:
+                self._waiting.add(fact.version)
+            case MessageAppended() as event if event.queued in self._waiting:
+                self._run_ids.add(event.run_id)
             case StepSuperseded() as event if event.s in self._steps:
                 return self._superseded(fact, event)
             case RunFinished() as event if event.run_id == self._run_id:
@@ -109,10 +125,18 @@ class Frames:
         return self._numbered(fact, delta_message(step, event, call_id, fact.version))
 
     def _part(self, fact: Recorded[Any], event: StepPart) -> Sent | None:
-        gated = event.call is not None and event.call.gated
-        if self._request.stream_tokens and not gated:
+        if event.call is not None and event.call.gated and not event.interrupted:
+            self._asked.setdefault(event.s, []).append(event)
+        if self._request.stream_tokens or not is_shown(event):
             return None
         return self._numbered(fact, part_message(self._steps[event.s], event, fact.version))
+
+    def _requests(self, fact: Recorded[Any], event: StepFinished) -> Sent | None:
+        """Ask the client for all calls of the step at once: they are answered at once."""
+        asked = self._asked.pop(event.s, None)
+        if asked is None or event.outcome != "ok":
+            return None
+        return self._numbered(fact, approval_request(self._steps[event.s], asked, fact.version))
 
     def _superseded(self, fact: Recorded[Any], event: StepSuperseded) -> Sent | None:
         if not self._request.stream_tokens or not self._wanted("event_message"):

@@ -7,149 +7,31 @@ and otid has exactly what the history holds.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeAlias
-
-from typing_extensions import TypedDict
+from typing import Any, Literal
 
 from domain.content import Content
 from domain.conversation import ConversationStarted, MessageAppended
 from domain.event import Recorded
-from domain.run import CalledTool, StepDelta, StepPart, StepStarted
+from domain.run import CalledTool, StepDelta, StepPart, StepStarted, ToolFinished
 from domain.streams import derived_id, otid_of, system_message_id
-
-
-class Common(TypedDict):
-    """What every message has; all keys are there, null where there is nothing to say."""
-
-    id: str
-    date: str
-    name: str | None
-    otid: str | None
-    sender_id: str | None
-    step_id: str | None
-    is_err: bool | None
-    seq_id: int | None
-    run_id: str | None
-
-
-class SystemMessage(Common):
-    """The system prompt, or a note of the caller's in that role."""
-
-    message_type: Literal["system_message"]
-    content: str
-
-
-class UserMessage(Common):
-    """What a user said."""
-
-    message_type: Literal["user_message"]
-    content: str | list[dict[str, Any]]
-
-
-class AssistantMessage(Common):
-    """What the model said, or, in a token stream, what it grew by."""
-
-    message_type: Literal["assistant_message"]
-    content: str | list[dict[str, Any]]
-
-
-class ReasoningMessage(Common):
-    """What the model thought aloud."""
-
-    message_type: Literal["reasoning_message"]
-    reasoning: str
-    source: Literal["reasoner_model", "non_reasoner_model"]
-    signature: str | None
-
-
-class HiddenReasoningMessage(Common):
-    """Reasoning that the vendor gave only in encrypted form."""
-
-    message_type: Literal["hidden_reasoning_message"]
-    state: Literal["redacted", "omitted"]
-    hidden_reasoning: str | None
-
-
-class ToolCallShown(TypedDict):
-    """A tool call; in a token stream its arguments are what they grew by."""
-
-    name: str | None
-    arguments: str | None
-    tool_call_id: str | None
-
-
-class ToolCallMessage(Common):
-    """Tool calls of a step; `tool_calls` is one object in a token stream, else a list."""
-
-    message_type: Literal["tool_call_message"]
-    tool_call: ToolCallShown
-    tool_calls: list[ToolCallShown] | ToolCallShown
-
-
-class ApprovalRequestMessage(Common):
-    """Tool calls that wait for the client."""
-
-    message_type: Literal["approval_request_message"]
-    tool_call: ToolCallShown
-    tool_calls: list[ToolCallShown]
-
-
-class EventMessage(Common):
-    """Something that happened to a run: only in streams."""
-
-    message_type: Literal["event_message"]
-    event_type: str
-    event_data: dict[str, Any]
-
-
-class Ping(Common):
-    """A sign of life; the first one names the run."""
-
-    message_type: Literal["ping"]
-
-
-class StopReasonShown(TypedDict):
-    """Why a run ended."""
-
-    message_type: Literal["stop_reason"]
-    stop_reason: str
-
-
-class UsageShown(TypedDict):
-    """The tokens of a run."""
-
-    message_type: Literal["usage_statistics"]
-    completion_tokens: int
-    prompt_tokens: int
-    total_tokens: int
-    step_count: int
-    run_ids: list[str] | None
-    cached_input_tokens: int | None
-    cache_write_tokens: int | None
-    reasoning_tokens: int | None
-    context_tokens: int | None
-
-
-class ErrorShown(TypedDict):
-    """Why a run failed: the data of an SSE event named `error`."""
-
-    message_type: Literal["error_message"]
-    run_id: str
-    error_type: str
-    message: str
-    detail: str | None
-    seq_id: int | None
-
-
-Output: TypeAlias = (
-    AssistantMessage
-    | ReasoningMessage
-    | HiddenReasoningMessage
-    | ToolCallMessage
-    | ApprovalRequestMessage
+from projections.wire import (
+    ApprovalRequestMessage,
+    ApprovalResponseMessage,
+    AssistantMessage,
+    Common,
+    EventMessage,
+    HiddenReasoningMessage,
+    Message,
+    Output,
+    Ping,
+    ReasoningMessage,
+    SystemMessage,
+    ToolCallMessage,
+    ToolCallShown,
+    ToolReturnMessage,
+    ToolReturnShown,
+    UserMessage,
 )
-Message: TypeAlias = SystemMessage | UserMessage | Output
-Frame: TypeAlias = Output | EventMessage | Ping | StopReasonShown | UsageShown | ErrorShown
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,10 +108,12 @@ def system_message(fact: Recorded[ConversationStarted]) -> SystemMessage:
 
 def input_message(
     fact: Recorded[MessageAppended],
-) -> SystemMessage | UserMessage | AssistantMessage:
+) -> SystemMessage | UserMessage | AssistantMessage | ApprovalResponseMessage:
     """Show a message that was sent in."""
     event = fact.event
     common = _common(event.message_id, date_of(fact.at), otid=event.otid, run_id=event.run_id)
+    if event.approvals is not None:
+        return _approval_response(common, event.approvals)
     shown = _content(event.content or "")
     if event.role == "system":
         text = (
@@ -241,6 +125,20 @@ def input_message(
     return {**common, "message_type": "user_message", "content": shown}
 
 
+def _approval_response(
+    common: Common, approvals: Sequence[dict[str, Any]]
+) -> ApprovalResponseMessage:
+    first = approvals[0] if approvals else {}
+    return {
+        **common,
+        "message_type": "approval_response_message",
+        "approvals": list(approvals),
+        "approve": first.get("approve"),
+        "approval_request_id": first.get("tool_call_id"),
+        "reason": first.get("reason"),
+    }
+
+
 def _content(content: Content) -> str | list[dict[str, Any]]:
     if isinstance(content, str):
         return content
@@ -250,7 +148,9 @@ def _content(content: Content) -> str | list[dict[str, Any]]:
 # --- what came out ----------------------------------------------------------------------------
 
 
-def part_message(step: Step, part: StepPart, seq_id: int | None = None) -> Output:
+def part_message(
+    step: Step, part: StepPart, seq_id: int | None = None
+) -> AssistantMessage | ReasoningMessage | HiddenReasoningMessage | ToolCallMessage:
     """Show one whole part of a reply."""
     common = _of_step(step, part.i, seq_id)
     text = part.text or ""
@@ -307,24 +207,89 @@ def _redacted(common: Common, data: str) -> HiddenReasoningMessage:
     }
 
 
-def _calls(common: Common, call: CalledTool | None) -> ToolCallMessage | ApprovalRequestMessage:
-    shown: ToolCallShown = {"name": None, "arguments": None, "tool_call_id": None}
-    if call is not None:
-        shown = {"name": call.name, "arguments": call.arguments, "tool_call_id": call.id}
-    if call is not None and call.gated:
-        common["otid"] = common["id"]
-        return {
-            **common,
-            "message_type": "approval_request_message",
-            "tool_call": shown,
-            "tool_calls": [shown],
-        }
+def _calls(common: Common, call: CalledTool | None) -> ToolCallMessage:
+    shown = _call(call)
     return {
         **common,
         "message_type": "tool_call_message",
         "tool_call": shown,
         "tool_calls": [shown],
     }
+
+
+def _call(call: CalledTool | None) -> ToolCallShown:
+    if call is None:
+        return {"name": None, "arguments": None, "tool_call_id": None}
+    return {"name": call.name, "arguments": call.arguments, "tool_call_id": call.id}
+
+
+def approval_request(
+    step: Step, parts: Sequence[StepPart], seq_id: int | None = None
+) -> ApprovalRequestMessage:
+    """Show the calls of a step that wait for the client, all in one message."""
+    common = _of_step(step, 0, seq_id)
+    common["otid"] = step.message_id
+    calls = [_call(part.call) for part in parts]
+    return {
+        **common,
+        "message_type": "approval_request_message",
+        "tool_call": calls[0],
+        "tool_calls": calls,
+    }
+
+
+def tool_return(fact: Recorded[ToolFinished], seq_id: int | None = None) -> ToolReturnMessage:
+    """Show what a tool call came to; it belongs to the step that called."""
+    event = fact.event
+    common = _common(
+        event.message_id,
+        date_of(fact.at),
+        otid=otid_of(event.message_id, 0),
+        run_id=event.run_id,
+        step_id=event.step_id,
+        seq_id=seq_id,
+    )
+    common["name"] = event.name
+    status: Literal["success", "error"] = "success" if event.status == "ok" else "error"
+    stdout, stderr = _lines(event.stdout), _lines(event.stderr)
+    shown: ToolReturnShown = {
+        "type": "tool",
+        "tool_call_id": event.tool_call_id,
+        "status": status,
+        "tool_return": _content(event.content),
+        "stdout": stdout,
+        "stderr": stderr,
+    }
+    return {
+        **common,
+        "message_type": "tool_return_message",
+        "tool_return": shown["tool_return"],
+        "status": status,
+        "tool_call_id": event.tool_call_id,
+        "stdout": stdout,
+        "stderr": stderr,
+        "tool_returns": [shown],
+    }
+
+
+def _lines(printed: tuple[str, ...] | None) -> list[str] | None:
+    return None if printed is None else list(printed)
+
+
+def step_messages(step: Step, parts: Sequence[StepPart]) -> list[Output]:
+    """Show a finished step: its parts, then what it asks the client. Half calls are not shown."""
+    gated = [part for part in parts if _is_gated(part)]
+    shown: list[Output] = [part_message(step, part) for part in parts if is_shown(part)]
+    return [*shown, approval_request(step, gated)] if gated else shown
+
+
+def _is_gated(part: StepPart) -> bool:
+    return part.call is not None and part.call.gated and not part.interrupted
+
+
+def is_shown(part: StepPart) -> bool:
+    """Tell whether a part is a message by itself: not what waits, nor a call that broke off."""
+    return part.call is None or not (part.call.gated or part.interrupted)
 
 
 # --- only in streams --------------------------------------------------------------------------

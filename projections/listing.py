@@ -1,33 +1,51 @@
 """A conversation's facts as a list of messages; a step's parts are one message and never split."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Final
 
-from domain.conversation import ConversationStarted, MessageAppended
+from domain.conversation import ConversationStarted, MessageAppended, WindowRolledBack
 from domain.event import Recorded
-from domain.run import StepFinished, StepPart, StepStarted
-from projections.letta import Message, Step, input_message, part_message, system_message
+from domain.run import StepFinished, StepPart, StepStarted, ToolFinished
+from projections.letta import Step, input_message, step_messages, system_message, tool_return
+from projections.wire import Message
 
 # Facts that a list is made of: their stored types.
 LISTED: Final = frozenset(
-    {"conversation.started", "message.appended", "step.started", "step.part", "step.finished"}
+    {
+        "conversation.started",
+        "message.appended",
+        "step.started",
+        "step.part",
+        "step.finished",
+        "tool.finished",
+    }
 )
 
 
 class Listing:
-    """Folds facts, in order, into messages: `(offset, its items)`, the offset naming its place."""
+    """Folds facts, in order, into messages: `(offset, its items)`, the offset naming its place.
 
-    def __init__(self) -> None:
+    Messages with `hidden` ids, those of turns that were rolled back, are left out.
+    """
+
+    def __init__(self, hidden: Collection[str] = ()) -> None:
+        self._hidden = hidden
         self._steps: dict[int, Step] = {}
         self._parts: dict[int, list[StepPart]] = {}
 
     def of(self, fact: Recorded[Any]) -> tuple[int, list[Message]] | None:
         """Give the message that this fact completes, None if it completes none."""
+        found = self._of(fact)
+        return None if found is None or found[1][0]["id"] in self._hidden else found
+
+    def _of(self, fact: Recorded[Any]) -> tuple[int, list[Message]] | None:
         match fact.event:
             case ConversationStarted():
                 return fact.version, [system_message(fact)]
-            case MessageAppended() as event if event.role != "approval":
+            case MessageAppended():
                 return fact.version, [input_message(fact)]
+            case ToolFinished():
+                return fact.version, [tool_return(fact)]
             case StepStarted():
                 self._steps[fact.version] = Step.of(fact)
             case StepPart() as event if event.s in self._steps:
@@ -40,15 +58,26 @@ class Listing:
 
     def _step(self, event: StepFinished) -> tuple[int, list[Message]] | None:
         step, parts = self._steps.pop(event.s), self._parts.pop(event.s, [])
-        if event.outcome == "failed" or not parts:
-            return None
-        return event.s, [part_message(step, part) for part in parts]
+        items = [] if event.outcome == "failed" else step_messages(step, parts)
+        return (event.s, [*items]) if items else None
 
 
-def messages_of(facts: Iterable[Recorded[Any]]) -> Iterator[tuple[int, list[Message]]]:
-    """List the messages of facts in order."""
-    listing = Listing()
+def messages_of(
+    facts: Iterable[Recorded[Any]], hidden: Collection[str] = ()
+) -> Iterator[tuple[int, list[Message]]]:
+    """List the messages of facts in order, but for those that are hidden."""
+    listing = Listing(hidden)
     for fact in facts:
         message = listing.of(fact)
         if message is not None:
             yield message
+
+
+def rolled_back(facts: Iterable[Recorded[Any]]) -> frozenset[str]:
+    """Name the messages that the facts among `facts` hide."""
+    return frozenset(
+        message_id
+        for fact in facts
+        if isinstance(fact.event, WindowRolledBack)
+        for message_id in fact.event.message_ids
+    )

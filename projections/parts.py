@@ -1,17 +1,19 @@
 """From what a model said to the parts that are stored."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from domain.content import OutputPart, Reasoning, Redacted, Text, ToolCall
 from domain.run import CalledTool, PartKind, StepDelta, StepPart
 
 
-def stored_parts(s: int, parts: Sequence[OutputPart]) -> tuple[StepPart, ...]:
-    """Give the parts of step `s`'s whole reply as facts."""
-    return tuple(_stored(s, index, part) for index, part in enumerate(parts))
+def stored_parts(
+    s: int, parts: Sequence[OutputPart], gated: Collection[str] = ()
+) -> tuple[StepPart, ...]:
+    """Give the parts of step `s`'s whole reply as facts; calls of `gated` names are gated."""
+    return tuple(_stored(s, index, part, gated) for index, part in enumerate(parts))
 
 
-def _stored(s: int, i: int, part: OutputPart) -> StepPart:
+def _stored(s: int, i: int, part: OutputPart, gated: Collection[str]) -> StepPart:
     match part:
         case Text():
             return StepPart(s=s, i=i, kind="text", text=part.text)
@@ -23,6 +25,8 @@ def _stored(s: int, i: int, part: OutputPart) -> StepPart:
             return StepPart(s=s, i=i, kind="redacted", text=part.data)
         case ToolCall():
             call = CalledTool(id=part.id, name=part.name, arguments=part.arguments)
+            if part.name in gated:
+                call = call.model_copy(update={"gated": True})
             return StepPart(s=s, i=i, kind="call", call=call)
 
 

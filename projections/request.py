@@ -18,11 +18,22 @@ from domain.content import (
     ToolSchema,
 )
 from domain.event import Value
-from projections.window import Item, MessageItem, StepItem, Window, spoken
+from projections.window import (
+    Item,
+    MessageItem,
+    ReturnItem,
+    StepItem,
+    Window,
+    result_of,
+    spoken,
+)
 
 # Written into every manifest: a change to rendering takes the next number and keeps this one.
 RENDERER: Final = "1"
 INTERRUPTED: Final = "[This reply was interrupted here.]"
+RETURN_CHARS_MIN: Final = 5000
+RETURN_SHARE: Final = 0.2
+CHARS_PER_TOKEN: Final = 4
 
 TurnPart: TypeAlias = Annotated[
     Text | Image | Reasoning | Redacted | ToolCall | ToolResult, Field(discriminator="type")
@@ -51,11 +62,14 @@ class ModelRequest(Value):
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
-def turns_of(window: Window) -> tuple[Turn, ...]:
-    """Render a window's items as turns; neighbours of one role are one turn."""
+def turns_of(window: Window, return_chars_max: int = RETURN_CHARS_MIN) -> tuple[Turn, ...]:
+    """Render a window's items as turns; neighbours of one role are one turn.
+
+    What a tool returned is cut at `return_chars_max` characters: one return must not fill a window.
+    """
     turns: list[Turn] = []
     for item in window.items:
-        role, parts = _said(item)
+        role, parts = _said(item, return_chars_max)
         if not parts:
             continue
         if turns and turns[-1].role == role:
@@ -64,12 +78,27 @@ def turns_of(window: Window) -> tuple[Turn, ...]:
     return tuple(turns)
 
 
-def _said(item: Item) -> tuple[Literal["user", "assistant"], tuple[TurnPart, ...]]:
+def return_chars_max(context_window: int) -> int:
+    """Tell how much of a tool's return a model is shown (contract section 4.1)."""
+    return max(RETURN_CHARS_MIN, int(RETURN_SHARE * context_window * CHARS_PER_TOKEN))
+
+
+def _said(item: Item, chars_max: int) -> tuple[Literal["user", "assistant"], tuple[TurnPart, ...]]:
     if isinstance(item, StepItem):
         return "assistant", tuple(_replied(item))
+    if isinstance(item, ReturnItem):
+        return "user", (_cut(result_of(item), chars_max),)
     if item.role == "system":
         return "user", _as_notice(item)
     return item.role, item.parts
+
+
+def _cut(result: ToolResult, chars_max: int) -> ToolResult:
+    words = result.content
+    if not isinstance(words, str) or len(words) <= chars_max:
+        return result
+    note = f"[Cut here: {chars_max} of {len(words)} characters are shown.]"
+    return result.model_copy(update={"content": f"{words[:chars_max]}\n{note}"})
 
 
 def _as_notice(item: MessageItem) -> tuple[TurnPart, ...]:

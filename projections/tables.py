@@ -24,20 +24,37 @@ from domain.conversation import (
     MessageQueued,
 )
 from domain.event import Recorded
-from domain.run import RunClaimed, RunFinished, RunQueued, StepStarted
+from domain.run import (
+    RunCalledBack,
+    RunClaimed,
+    RunFinished,
+    RunHidden,
+    RunQueued,
+    StepStarted,
+    ToolFinished,
+)
 from domain.streams import system_message_id
 
 Scalar: TypeAlias = str | int | None
 
+# How long a claim keeps other nodes away without being renewed.
+LEASE_MS: Final = 10_000
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A read table: column names with `text` or `bigint`, the key's columns first."""
+    """A read table: column names with `text` or `bigint`, the key's columns first.
+
+    A patch gives the columns in `clocked` as milliseconds from now, by the database's clock. A
+    table that is not `rebuilt` says something of the present, which no fact knows.
+    """
 
     name: str
     key: tuple[str, ...]
     columns: Mapping[str, str]
     indexes: tuple[tuple[str, ...], ...] = ()
+    clocked: tuple[str, ...] = ()
+    rebuilt: bool = True
 
 
 class Patch(NamedTuple):
@@ -91,8 +108,22 @@ TABLES: Final = MappingProxyType(
                     "request": "text",
                     "usage": "text",
                     "error": "text",
+                    "body_hash": "text",
+                    "hidden": "bigint",
+                    "callback_url": "text",
+                    "callback_due": "bigint",
+                    "callback_sent_at": "text",
+                    "callback_status_code": "bigint",
+                    "callback_error": "text",
                 },
-                (("status", "created_at"), ("created_at",)),
+                (("status", "created_at"), ("created_at",), ("callback_due",)),
+            ),
+            Table(
+                "leases",
+                ("work",),
+                {"work": "text", "holder": "text", "expires_at": "bigint"},
+                clocked=("expires_at",),
+                rebuilt=False,
             ),
             Table(
                 "idempotency_keys",
@@ -169,15 +200,21 @@ def patches_of(fact: Recorded[Any]) -> Iterator[Patch]:  # noqa: C901 - one case
             yield _conversation_changed(fact.stream, event, at)
         case ConversationDeleted():
             yield Patch("conversations", (fact.stream,), {"deleted": 1, "updated_at": at})
-        case MessageQueued() | MessageAppended() as event:
+        case MessageQueued() | MessageAppended() | ToolFinished() as event:
             yield _located(event.message_id, fact)
         case RunQueued() as event:
             yield from _run_queued(fact, event, at)
         case RunClaimed() as event:
             values: dict[str, Scalar] = {"status": "running", "model": event.model}
             yield Patch("runs", (fact.stream, event.run_id), values)
+            lease: dict[str, Scalar] = {"holder": event.node, "expires_at": LEASE_MS}
+            yield Patch("leases", (fact.stream,), lease)
         case RunFinished() as event:
             yield from _run_finished(fact, event, at)
+        case RunHidden() as event:
+            yield Patch("runs", (fact.stream, event.run_id), {"hidden": 1})
+        case RunCalledBack() as event:
+            yield Patch("runs", (fact.stream, event.run_id), _callback_values(event, at))
         case StepStarted() as event:
             yield _located(event.message_id, fact)
             yield _located(event.step_id, fact)
@@ -225,7 +262,11 @@ def _run_queued(fact: Recorded[Any], event: RunQueued, at: str) -> Iterator[Patc
         "background": int(event.request.background),
         "created_at": at,
         "request": event.request.model_dump_json(exclude_unset=True),
+        "body_hash": event.body_hash,
+        "hidden": 0,
     }
+    if event.request.callback is not None:
+        values |= {"callback_url": event.request.callback, "callback_due": 1}
     yield Patch("runs", (fact.stream, event.run_id), values)
     yield Patch("conversations", (fact.stream,), {"last_message_at": at})
     yield _located(event.run_id, fact)
@@ -245,6 +286,17 @@ def _run_finished(fact: Recorded[Any], event: RunFinished, at: str) -> Iterator[
     }
     yield Patch("runs", (fact.stream, event.run_id), values)
     yield Patch("conversations", (fact.stream,), {"last_run_completion": at})
+    if event.epoch is not None:
+        yield Patch("leases", (fact.stream,), {"expires_at": 0})
+
+
+def _callback_values(event: RunCalledBack, at: str) -> dict[str, Scalar]:
+    return {
+        "callback_due": 0,
+        "callback_sent_at": at,
+        "callback_status_code": event.status_code,
+        "callback_error": event.error,
+    }
 
 
 def _agent_values(event: AgentCreated | AgentChanged | AgentDeleted, at: str) -> dict[str, Scalar]:

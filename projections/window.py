@@ -9,16 +9,33 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
-from domain.content import InputPart, OutputPart, Reasoning, Redacted, Text, ToolCall, parts_of
-from domain.conversation import ConversationStarted, MessageAppended, System
+from domain.content import (
+    InputPart,
+    OutputPart,
+    Reasoning,
+    Redacted,
+    Text,
+    ToolCall,
+    ToolResult,
+    parts_of,
+)
+from domain.conversation import (
+    ConversationStarted,
+    MessageAppended,
+    System,
+    WindowRolledBack,
+)
 from domain.event import Recorded, Value
 from domain.run import (
+    CalledTool,
     RunFinished,
     Span,
     StepFinished,
     StepPart,
     StepStarted,
     StepSuperseded,
+    ToolFinished,
+    ToolStatus,
     Usage,
 )
 from domain.streams import system_message_id
@@ -55,7 +72,20 @@ class StepItem:
     usage: Usage | None
 
 
-Item: TypeAlias = MessageItem | StepItem
+@dataclass(frozen=True, slots=True)
+class ReturnItem:
+    """What a tool call of step `s` came to. It follows the step, in the order of the calls."""
+
+    offset: int
+    message_id: str
+    s: int
+    tool_call_id: str
+    name: str
+    status: ToolStatus
+    parts: tuple[InputPart, ...]
+
+
+Item: TypeAlias = MessageItem | StepItem | ReturnItem
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +113,26 @@ class Window:
         return self.items[0].offset if self.items else None
 
     @property
+    def pending(self) -> tuple[CalledTool, ...]:
+        """The calls of the newest step that have no return."""
+        step = next((one for _, one in _backwards(self.items) if isinstance(one, StepItem)), None)
+        if step is None or step.interrupted:
+            return ()
+        returned = {
+            one.tool_call_id
+            for one in self.items
+            if isinstance(one, ReturnItem) and one.s == step.offset
+        }
+        calls = (part.call for part in step.parts if part.call is not None)
+        return tuple(call for call in calls if call.id not in returned)
+
+    @property
     def spans(self) -> tuple[Span, ...]:
         """The offsets within which every visible item is in the window."""
-        return (Span(first=self.items[0].offset, last=self.items[-1].offset),) if self.items else ()
+        if not self.items:
+            return ()
+        offsets = [item.offset for item in self.items]
+        return (Span(first=min(offsets), last=max(offsets)),)
 
 
 def window_of(facts: Iterable[Recorded[Any]]) -> Window:
@@ -113,6 +160,11 @@ def evolve(window: Window, fact: Recorded[Any]) -> Window:
             return _with_step(window, replace(step, parts=(*step.parts, event)))
         case StepFinished() as event if event.s in window.open_steps:
             return _finished(window, event)
+        case ToolFinished() as event:
+            return _returned(window, fact.version, event)
+        case WindowRolledBack() as event:
+            kept = (one for one in window.items if one.message_id not in event.message_ids)
+            return replace(window, items=tuple(kept))
         case StepSuperseded() as event:
             return _without_steps(window, lambda step: step.offset == event.s)
         case RunFinished() as event:
@@ -144,6 +196,37 @@ def _finished(window: Window, event: StepFinished) -> Window:
         step.offset, step.message_id, step.parts, event.outcome == "interrupted", event.usage
     )
     return replace(closed, items=(*closed.items, item))
+
+
+def _returned(window: Window, offset: int, event: ToolFinished) -> Window:
+    """Put a return behind its step, in the order of the calls; one without its step is nothing."""
+    place = next((n for n, one in _backwards(window.items) if one.offset == event.s), None)
+    step = None if place is None else window.items[place]
+    if place is None or not isinstance(step, StepItem):
+        return window
+    order = [part.call.id for part in step.parts if part.call is not None]
+    item = ReturnItem(
+        offset,
+        event.message_id,
+        event.s,
+        event.tool_call_id,
+        event.name,
+        event.status,
+        parts_of(event.content),
+    )
+    place += 1
+    while place < len(window.items):
+        other = window.items[place]
+        if not isinstance(other, ReturnItem) or other.s != event.s:
+            break
+        if order.index(other.tool_call_id) > order.index(event.tool_call_id):
+            break
+        place += 1
+    return replace(window, items=(*window.items[:place], item, *window.items[place:]))
+
+
+def _backwards(items: tuple[Item, ...]) -> Iterable[tuple[int, Item]]:
+    return ((n, items[n]) for n in reversed(range(len(items))))
 
 
 def spoken(part: StepPart) -> OutputPart:
@@ -179,8 +262,8 @@ class WindowMessage(Value):
 
     offset: int
     message_id: str
-    role: Literal["user", "system", "assistant"]
-    parts: tuple[InputPart | OutputPart, ...]
+    role: Literal["user", "system", "assistant", "tool"]
+    parts: tuple[InputPart | OutputPart | ToolResult, ...]
     interrupted: bool = False
 
 
@@ -233,7 +316,18 @@ def _shown_system(found: SystemAt | None) -> WindowSystem | None:
     )
 
 
+def result_of(item: ReturnItem) -> ToolResult:
+    """Give a return as content."""
+    words = [part.text for part in item.parts if isinstance(part, Text)]
+    content = "".join(words) if len(words) == len(item.parts) else item.parts
+    return ToolResult(tool_call_id=item.tool_call_id, content=content, status=item.status)
+
+
 def _shown_item(item: Item) -> WindowMessage:
+    if isinstance(item, ReturnItem):
+        return WindowMessage(
+            offset=item.offset, message_id=item.message_id, role="tool", parts=(result_of(item),)
+        )
     if isinstance(item, MessageItem):
         return WindowMessage(
             offset=item.offset, message_id=item.message_id, role=item.role, parts=item.parts
@@ -268,13 +362,13 @@ def tokens_of(window: Window) -> WindowTokens:
 
 
 def _reported(item: Item) -> int | None:
-    if isinstance(item, MessageItem) or item.usage is None:
+    if not isinstance(item, StepItem) or item.usage is None:
         return None
     return item.usage.input_tokens + item.usage.output_tokens
 
 
 def _estimated(item: Item) -> int:
-    if isinstance(item, MessageItem):
+    if not isinstance(item, StepItem):
         return sum(estimate(part.text) for part in item.parts if isinstance(part, Text))
     return sum(
         estimate(part.text or "" if part.call is None else part.call.arguments)

@@ -190,7 +190,7 @@ def _said(body: Json) -> str:
     for message in reversed(body["messages"]):
         texts = [part["text"] for part in _content(message) if part["type"] == "text"]
         if message["role"] == "user" and texts:
-            return "".join(texts)
+            return texts[-1]  # what was said before, unanswered, is in the same turn
     return ""
 
 

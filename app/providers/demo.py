@@ -1,12 +1,13 @@
 """The model in the box: no key, no network, the same reply to the same request, plainly labelled."""
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncGenerator, Iterator
 from typing import Final
 
 from app.providers import Delta, DeltaKind, ModelCard, ModelError, Reply, Usage
-from domain.content import Reasoning, Text, ToolCall, ToolResult
+from domain.content import OutputPart, Reasoning, Text, ToolCall, ToolResult, text_of
 from projections.request import ModelRequest, Turn, TurnPart
 
 LABEL: Final = "[demo model, not an AI] "
@@ -17,6 +18,7 @@ QUOTE_CHARACTERS_MAX: Final = 200
 WORDS_PER_BREATH: Final = 4  # without a delay, the loop gets its turn once per so many words
 
 _WORDS = re.compile(r"\S+\s*")
+_CALL = re.compile(r"\bcall ([\w-]+)\s*")
 _DISPLAY_NAMES: Final = {"echo": "Demo: at once", "steady": "Demo: a word at a time"}
 
 
@@ -57,25 +59,57 @@ class DemoProvider:
 def reply_to(request: ModelRequest) -> Reply:
     """Answer a request: a pure function of it, so that a reply taken again is the same reply."""
     said = _last_words_of_user(request.turns)
-    text = Text(text=_answer(said, request))
-    parts = (text,)
-    if "think" in said.lower():
-        parts = (Reasoning(text=_thought(said)), text)
-    reasoning_tokens = _tokens_of(*(part.text for part in parts[:-1]))
+    calls = _calls(said, request)
+    spoken: tuple[OutputPart, ...] = calls or (Text(text=_answer(said, request)),)
+    thought = (Reasoning(text=_thought(said)),) if "think" in said.lower() else ()
+    reasoning_tokens = _tokens_of(*(part.text for part in thought))
     usage = Usage(
         input_tokens=_tokens_of(request.system, *_texts_of(request.turns)),
-        output_tokens=reasoning_tokens + _tokens_of(text.text),
+        output_tokens=reasoning_tokens + _tokens_of(*map(_text_of, spoken)),
         cached_input_tokens=0,
         cache_write_tokens=0,
         reasoning_tokens=reasoning_tokens,
     )
-    return Reply(parts=parts, usage=usage)
+    return Reply((*thought, *spoken), usage, "tool_call" if calls else "stop")
+
+
+def _calls(said: str, request: ModelRequest) -> tuple[ToolCall, ...]:
+    """Call the tools that the user asked for by name, once: `call weather {"city": "Ulm"}`."""
+    offered = {tool.name for tool in request.tools}
+    if _results(request.turns):
+        return ()
+    asked = [found for found in _CALL.finditer(said) if found[1] in offered]
+    return tuple(
+        ToolCall(
+            id=f"demo-{len(request.turns)}-{number}",
+            name=found[1],
+            arguments=_arguments(said[found.end() :]),
+        )
+        for number, found in enumerate(asked)
+    )
+
+
+def _arguments(text: str) -> str:
+    try:
+        _, end = json.JSONDecoder().raw_decode(text)
+    except ValueError:
+        return "{}"
+    return text[:end]
+
+
+def _results(turns: tuple[Turn, ...]) -> list[ToolResult]:
+    """Give what tools returned since the user last spoke."""
+    last = turns[-1].parts if turns else ()
+    return [part for part in last if isinstance(part, ToolResult)]
 
 
 def _answer(said: str, request: ModelRequest) -> str:
     quote = f"Your last words were “{_shortened(said)}”." if said else "You said nothing in words."
+    results = "".join(
+        f" A tool returned “{_shortened(text_of(one.content))}”." for one in _results(request.turns)
+    )
     return (
-        f"{LABEL}{quote} I was given {_counted(len(request.turns), 'turn')} and "
+        f"{LABEL}{quote}{results} I was given {_counted(len(request.turns), 'turn')} and "
         f"{_counted(len(request.system), 'character')} of system prompt and memory. "
         "I understand none of it: my reply is computed from the request alone, so the same request "
         "gives the same words. Stop me in mid-sentence, restart the server, or read along from two "
@@ -118,7 +152,7 @@ def _text_of(part: TurnPart) -> str:
         case ToolCall():
             return part.name + part.arguments
         case ToolResult():
-            return part.content
+            return text_of(part.content)
         case _:
             return ""
 
@@ -133,6 +167,8 @@ def _deltas_of(reply: Reply) -> Iterator[Delta]:
             kind: DeltaKind = "text" if isinstance(part, Text) else "reasoning"
             for word in _WORDS.findall(part.text):
                 yield Delta(index, kind, word)
+        elif isinstance(part, ToolCall):
+            yield Delta(index, "arguments", part.arguments, part.id, part.name)
 
 
 def _card_of(name: str) -> ModelCard:

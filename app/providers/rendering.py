@@ -93,10 +93,17 @@ def _tool_return(result: ToolResult, name: str) -> ToolReturnPart:
     return ToolReturnPart(
         tool_name=name,
         # No content at all is allowed, a block of empty text is not.
-        content=result.content or [],
+        content=result.content
+        if isinstance(result.content, str) and result.content
+        else _contents(result),
         tool_call_id=result.tool_call_id,
         outcome="success" if result.status == "ok" else "failed",
     )
+
+
+def _contents(result: ToolResult) -> list[str | ImageUrl | BinaryContent]:
+    parts = () if isinstance(result.content, str) else result.content
+    return [_content(part) for part in parts]
 
 
 def _content(part: Text | Image) -> str | ImageUrl | BinaryContent:

@@ -4,7 +4,18 @@ from collections.abc import Callable
 
 from starlette.routing import BaseRoute
 
-from app.web import agents, blocks, conversations, facts, messages, models, runs
+from app.web import (
+    agent_messages,
+    agent_tools,
+    agents,
+    blocks,
+    cancelling,
+    conversations,
+    facts,
+    messages,
+    models,
+    runs,
+)
 from app.web.endpoint import route_of
 from app.web.openapi import openapi_route
 from app.web.services import Services
@@ -12,7 +23,10 @@ from app.web.services import Services
 ENDPOINTS = [
     *conversations.ENDPOINTS,
     *messages.ENDPOINTS,
+    *cancelling.ENDPOINTS,
+    *agent_messages.ENDPOINTS,
     *runs.ENDPOINTS,
+    *agent_tools.ENDPOINTS,
     *agents.ENDPOINTS,
     *blocks.ENDPOINTS,
     *models.ENDPOINTS,

@@ -26,9 +26,7 @@ BlockIds: TypeAlias = Annotated[
 
 # What this version would have to ignore; a value that asks for nothing is fine.
 UNSUPPORTED: Final = (
-    "tools",
     "tool_ids",
-    "tool_rules",
     "secrets",
     "tool_exec_environment_variables",
     "source_ids",
@@ -45,6 +43,19 @@ UNSUPPORTED: Final = (
     "max_reasoning_tokens",
     "message_ids",
 )
+
+
+class ToolRule(Body):
+    """A rule about a tool."""
+
+    type: Name
+    tool_name: Name = ""
+
+
+class RequireApproval(Body):
+    """Whether a tool runs only with the client's approval."""
+
+    requires_approval: bool
 
 
 class AgentFields(Body):
@@ -64,11 +75,11 @@ class AgentFields(Body):
     message_buffer_autoclear: bool | None = None
     hidden: bool | None = None
     block_ids: BlockIds | None = None
+    tools: Annotated[list[Name], Field(max_length=128)] | None = None
+    tool_rules: Annotated[list[ToolRule], Field(max_length=128)] | None = None
     # Of the fields below only values that ask for nothing are taken.
     enable_sleeptime: bool | None = None
-    tools: list[Any] | None = None
     tool_ids: list[Any] | None = None
-    tool_rules: list[Any] | None = None
     secrets: dict[str, Any] | None = None
     tool_exec_environment_variables: dict[str, Any] | None = None
     source_ids: list[Any] | None = None
@@ -86,7 +97,7 @@ class AgentFields(Body):
 
 
 class CreateAgent(AgentFields):
-    """An agent to make. `include_base_tools` is taken and adds none: there are no tools yet."""
+    """An agent to make. `include_base_tools` is taken and adds none: there are none yet."""
 
     agent_type: Name | None = None
     memory_blocks: Annotated[list[CreateBlock], Field(max_length=BLOCKS_MAX)] | None = None

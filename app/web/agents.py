@@ -20,6 +20,7 @@ from app.web.agent_bodies import (
     RetrieveAgent,
     UpdateAgent,
 )
+from app.web.agent_tools import shown_rules, shown_tools, tool_changes
 from app.web.block_bodies import BlockAnswer, ListCoreBlocks, UpdateBlock
 from app.web.blocks import change_block, changes_of, new_block, shown_block
 from app.web.endpoint import AgentId, BlockId, Label, endpoint
@@ -36,7 +37,7 @@ from projections.system import DEFAULT_SYSTEM
 
 SDK_HEADER: Final = "x-stainless-package-version"
 DELETE_PAGE: Final = 100
-ALL: Final = frozenset({"agent.blocks", "agent.tags"})
+ALL: Final = frozenset({"agent.blocks", "agent.tags", "agent.tools"})
 # How a conversation is compacted when nobody says (contract 8.2).
 MODE: Final = "sliding_window"
 
@@ -53,6 +54,7 @@ async def create_agent(services: Services, body: CreateAgent) -> AgentAnswer:
         "name": f"agent-{agent_id.rsplit('-', 1)[1]}",
         "system": DEFAULT_SYSTEM,
         **_settings_of(body),
+        **tool_changes(services, body),
         "block_ids": block_ids,
     }
     await _do(services, agent_id, domain.CreateAgent(AgentSettings(**settings)))
@@ -67,7 +69,7 @@ def _turn_down(body: AgentFields) -> None:
 
 
 def _settings_of(body: AgentFields) -> dict[str, Any]:
-    ours = AgentSettings.model_fields
+    ours = AgentSettings.model_fields.keys() - {"tools"}
     return {name: value for name, value in changes_of(body).items() if name in ours}
 
 
@@ -119,12 +121,14 @@ async def _shown(services: Services, row: dict[str, Any], include: frozenset[str
         raise _missing(row["agent_id"])
     wanted = "agent.blocks" in include
     blocks = await _memory(services, state) if wanted else []
-    known = settings.model_dump(exclude={"block_ids", "tags"})
+    known = settings.model_dump(exclude={"block_ids", "tags", "tools", "approval_tools"})
     return AgentAnswer(
         id=row["agent_id"],
         blocks=blocks,
         memory=MemoryAnswer(blocks=blocks, agent_type=settings.agent_type),
         tags=list(settings.tags) if "agent.tags" in include else [],
+        tools=shown_tools(services, settings) if "agent.tools" in include else [],
+        tool_rules=shown_rules(settings),
         llm_config=_llm_config(services, settings),
         created_at=row["created_at"],
         updated_at=row["updated_at"],
@@ -195,7 +199,7 @@ async def update_agent(services: Services, agent_id: AgentId, body: UpdateAgent)
     """Change an agent; conversations keep the prompt they have, runs under way their model."""
     _turn_down(body)
     state = await _living(services, agent_id)
-    changes = _settings_of(body)
+    changes = {**_settings_of(body), **tool_changes(services, body)}
     if body.model is not None:
         services.catalogue.resolve(body.model)
     if body.block_ids is not None:

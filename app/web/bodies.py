@@ -13,7 +13,6 @@ from pydantic import (
 )
 
 from domain.events import REGISTRY
-from domain.run import StopReason
 from domain.streams import AGENT, pattern_of
 
 PAGE_MAX: Final = 1000
@@ -158,58 +157,6 @@ class ListConversations(Body):
     order: Order = "desc"
     order_by: Literal["created_at", "last_run_completion", "last_message_at"] = "created_at"
     archive_status: Literal["unarchived", "archived", "all"] = "unarchived"
-
-
-# --- runs -------------------------------------------------------------------------------------
-
-
-class RunAnswer(Answer):
-    """A run as clients see it."""
-
-    id: str
-    agent_id: str
-    conversation_id: str
-    status: Literal["created", "running", "completed", "failed", "cancelled"]
-    stop_reason: str | None = None
-    background: bool = False
-    created_at: datetime
-    completed_at: datetime | None = None
-    metadata: dict[str, Any] | None = None
-    request_config: dict[str, Any] | None = None
-    base_template_id: str | None = None
-    callback_url: str | None = None
-    callback_sent_at: datetime | None = None
-    callback_status_code: int | None = None
-    callback_error: str | None = None
-    ttft_ns: int | None = None
-    total_duration_ns: int | None = None
-
-
-class ListRuns(Body):
-    """Which runs. Cursors follow the sort order."""
-
-    agent_id: Cursor | None = None
-    agent_ids: Annotated[list[Cursor], Field(max_length=PAGE_MAX)] | None = None
-    conversation_id: Cursor | None = None
-    statuses: list[str] | None = None
-    active: bool = False
-    background: bool | None = None
-    stop_reason: StopReason | None = None
-    before: Cursor | None = None
-    after: Cursor | None = None
-    limit: Annotated[int, Field(ge=1, le=PAGE_MAX)] = 100
-    order: Order = "desc"
-    order_by: Literal["created_at"] = "created_at"
-    ascending: bool | None = None
-
-
-class ListRunMessages(Body):
-    """Which messages of a run."""
-
-    before: Cursor | None = None
-    after: Cursor | None = None
-    limit: Limit = 100
-    order: Order = "asc"
 
 
 # --- history ----------------------------------------------------------------------------------

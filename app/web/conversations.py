@@ -81,6 +81,7 @@ async def retrieve_conversation(
     services: Services, conversation_id: ConversationId
 ) -> ConversationAnswer:
     """Give a conversation, with the ids of the messages in its window."""
+    await living_conversation(services, conversation_id)
     answer = await _row(services, conversation_id)
     window = await services.windows.newest(conversation_id)
     ids = [] if window.system is None else [window.system.message_id]
@@ -121,7 +122,12 @@ async def list_conversations(
 
 
 def _filters(query: ListConversations) -> tuple[list[str], list[Scalar]]:
-    where = ["deleted = 0", "coalesce(hidden, 0) = 0"]
+    # An agent's own conversation shares its uuid, and is not a conversation to clients.
+    where = [
+        "deleted = 0",
+        "coalesce(hidden, 0) = 0",
+        "substr(conversation_id, 6) <> substr(agent_id, 7)",
+    ]
     params: list[Scalar] = []
     if query.agent_id is not None:
         where.append("agent_id = ?")

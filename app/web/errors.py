@@ -13,7 +13,7 @@ from starlette.responses import Response
 from app.execute import TooMuchContention
 from app.log import StoreUnavailable
 from app.providers.catalogue import MalformedHandle, UnknownHandle
-from domain.errors import Busy, Full, NotFound, Refused
+from domain.errors import Busy, Full, KeyReused, NotFound, Refused, Unasked
 
 # Tells the SDK not to post again what cannot succeed: it retries 409 by itself.
 NO_RETRY: Final = {"x-should-retry": "false"}
@@ -77,6 +77,14 @@ def _busy(error: Busy) -> Response:
     return json_response(409, body, NO_RETRY)
 
 
+def _unasked(error: Unasked) -> Response:
+    return json_response(400, {"detail": str(error)})
+
+
+def _key_reused(error: KeyReused) -> Response:
+    return json_response(422, {"detail": str(error), "run_id": error.run_id}, NO_RETRY)
+
+
 def _conflict(error: Exception) -> Response:
     return json_response(409, {"detail": f"CONFLICT: {error}"}, NO_RETRY)
 
@@ -114,6 +122,8 @@ _ANSWERS: Final[dict[type[Exception], Callable[[Any], Response]]] = {
     HTTPException: _http,
     Busy: _busy,
     Full: _full,
+    KeyReused: _key_reused,
+    Unasked: _unasked,
     Refused: _conflict,
     NotFound: _not_found,
     UnknownHandle: _unknown_handle,

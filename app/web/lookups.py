@@ -1,14 +1,17 @@
 """From ids to what they name, in the read tables; what is not there, or no more, is a 404."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from app.log import utc_now
+from app.memory import compile_system
 from app.web.endpoint import checked_run_id
-from app.web.errors import ApiError, NotYet
+from app.web.errors import ApiError
 from app.web.services import Services
-from domain.conversation import Conversation
-from domain.errors import NotFound
-from domain.streams import AGENT, CONVERSATION, is_id
+from domain.conversation import Conversation, ConversationSettings, Counts, StartConversation
+from domain.errors import NotFound, Refused
+from domain.streams import AGENT, CONVERSATION, default_conversation, is_default, is_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +25,46 @@ class FoundRun:
     row: dict[str, Any]
 
 
+async def conversation_at(
+    services: Services, conversation_id: str, agent_id: str | None, *, begin: bool = False
+) -> tuple[str, Conversation]:
+    """Give the stream and state that a path means (contract section 1.3).
+
+    `default` with an agent's id, or that id itself, is the agent's own conversation; it begins when
+    it is first written to, if `begin` allows. Raises NotFound.
+    """
+    if conversation_id == "default":
+        conversation_id = agent_id or ""
+    if is_id(AGENT, conversation_id):
+        return await _default_of(services, conversation_id, begin=begin)
+    return conversation_id, await living_conversation(services, conversation_id)
+
+
+async def _default_of(
+    services: Services, agent_id: str, *, begin: bool
+) -> tuple[str, Conversation]:
+    agent = await services.execute.agent(agent_id)
+    if agent.settings is None or agent.deleted:
+        raise NotFound("Agent", agent_id)
+    stream = default_conversation(agent_id)
+    state = await services.execute.conversation(stream)
+    if state.agent_id is None and begin:
+        system = await compile_system(services.execute, agent_id, "default", utc_now(), Counts())
+        command = StartConversation(agent_id, system, ConversationSettings())
+        with suppress(Refused):  # somebody else has begun it meanwhile
+            await services.execute(stream, command, "user")
+        state = await services.execute.conversation(stream)
+    if state.agent_id is None or state.deleted:
+        raise NotFound("Conversation", "default")
+    return stream, state
+
+
 async def living_conversation(services: Services, conversation_id: str) -> Conversation:
-    """Give a conversation's state. Raises NotFound, or NotYet for the agent-direct forms."""
-    if is_id(AGENT, conversation_id) or conversation_id == "default":
-        raise NotYet("this version has no default conversation of an agent; create one")
+    """Give a conversation's state. Raises NotFound, also for an agent's own, which has no id."""
     if not is_id(CONVERSATION, conversation_id):
         raise NotFound("Conversation", conversation_id)
     state = await services.execute.conversation(conversation_id)
-    if state.agent_id is None or state.deleted:
+    if state.agent_id is None or state.deleted or is_default(conversation_id, state.agent_id):
         raise NotFound("Conversation", conversation_id)
     return state
 
@@ -47,8 +82,18 @@ async def found_run(services: Services, run_id: str) -> FoundRun:
         "SELECT runs.*, conversations.agent_id FROM locators "
         "JOIN runs ON runs.conversation_id = locators.stream AND runs.run_id = locators.id "
         "JOIN conversations ON conversations.conversation_id = runs.conversation_id "
-        "WHERE locators.id = ? AND conversations.deleted = 0",
+        "WHERE locators.id = ? AND conversations.deleted = 0 AND runs.hidden = 0",
         (checked_run_id(run_id),),
+    )
+    if not rows:
+        raise NotFound("Run", run_id)
+    return _found(rows[0])
+
+
+async def run_with_id(services: Services, conversation_id: str, run_id: str) -> FoundRun:
+    """Give a run of a conversation, hidden or not. Raises NotFound."""
+    rows = await services.log.query(
+        "SELECT * FROM runs WHERE conversation_id = ? AND run_id = ?", (conversation_id, run_id)
     )
     if not rows:
         raise NotFound("Run", run_id)

@@ -7,19 +7,33 @@ import orjson
 
 from app.mapper import revive
 from app.store import VERSION_MAX
-from app.web.bodies import ListRunMessages, ListRuns, RunAnswer
 from app.web.endpoint import RunId, checked_run_id, endpoint
 from app.web.errors import ApiError
 from app.web.lookups import FoundRun, found_run
 from app.web.message_bodies import ResumeStream
 from app.web.messages import stream_of
+from app.web.run_bodies import (
+    CompletionTokens,
+    ListRunMessages,
+    ListRuns,
+    ListSteps,
+    PromptTokens,
+    RunAnswer,
+    StepAnswer,
+    UsageAnswer,
+)
 from app.web.services import Services
 from app.web.stream import SSE_TYPE, EventStream
+from domain.conversation import HideRun
 from domain.errors import NotFound
-from domain.run import RunRequest
-from projections.letta import Message, only
+from domain.event import Recorded
+from domain.run import RunRequest, RunUsage, Usage, total_of
+from domain.streams import is_default
+from projections.letta import only
 from projections.listing import messages_of
+from projections.steps import StepTaken, steps_of
 from projections.tables import Scalar
+from projections.wire import Message
 
 STATUSES: Final = ("created", "running", "completed", "failed", "cancelled")
 ACTIVE: Final = ("created", "running")
@@ -27,8 +41,12 @@ ACTIVE: Final = ("created", "running")
 
 async def retrieve_run(services: Services, run_id: RunId) -> RunAnswer:
     """Give a run."""
-    run = await found_run(services, run_id)
-    return _shown(run.row)
+    return await shown_run(services, run_id)
+
+
+async def shown_run(services: Services, run_id: str) -> RunAnswer:
+    """Give a run as clients see it. Raises 404."""
+    return _shown((await found_run(services, run_id)).row)
 
 
 def _shown(row: dict[str, Any]) -> RunAnswer:
@@ -37,7 +55,7 @@ def _shown(row: dict[str, Any]) -> RunAnswer:
     return RunAnswer(
         id=row["run_id"],
         agent_id=row["agent_id"],
-        conversation_id=row["conversation_id"],
+        conversation_id=_conversation_id(row),
         status=row["status"],
         stop_reason=row["stop_reason"],
         background=request.background,
@@ -46,8 +64,16 @@ def _shown(row: dict[str, Any]) -> RunAnswer:
         metadata=_metadata(row),
         request_config={"include_return_message_types": request.filters},
         callback_url=request.callback,
+        callback_sent_at=row["callback_sent_at"],
+        callback_status_code=row["callback_status_code"],
+        callback_error=row["callback_error"],
         total_duration_ns=_nanoseconds(created, completed),
     )
+
+
+def _conversation_id(row: dict[str, Any]) -> str | None:
+    own = is_default(row["conversation_id"], row["agent_id"])
+    return None if own else row["conversation_id"]
 
 
 def _metadata(row: dict[str, Any]) -> dict[str, Any]:
@@ -87,7 +113,7 @@ async def list_runs(services: Services, query: ListRuns) -> list[RunAnswer]:
 
 
 def _filters(query: ListRuns) -> tuple[list[str], list[Scalar]]:
-    where, params = ["conversations.deleted = 0"], list[Scalar]()
+    where, params = ["conversations.deleted = 0", "runs.hidden = 0"], list[Scalar]()
 
     def among(column: str, values: list[str]) -> None:
         where.append(f"{column} IN ({', '.join('?' * len(values))})")
@@ -142,14 +168,18 @@ async def list_run_messages(
 
 
 async def _groups(services: Services, run: FoundRun) -> list[list[Message]]:
+    listed = messages_of(await _facts(services, run))
+    return [items for _, items in listed if items[0]["run_id"] == run.run_id]
+
+
+async def _facts(services: Services, run: FoundRun) -> list[Recorded[Any]]:
     rows = await services.log.read(
         run.conversation_id,
         after=run.queued_at - 1,
         upto=run.finished_at or VERSION_MAX,
         deltas=False,
     )
-    listed = messages_of(revive(row) for row in rows)
-    return [items for _, items in listed if items[0]["run_id"] == run.run_id]
+    return [revive(row) for row in rows]
 
 
 def _within(groups: list[list[Message]], query: ListRunMessages) -> list[list[Message]]:
@@ -170,6 +200,91 @@ async def stream_run(services: Services, run_id: RunId, body: ResumeStream) -> E
     return await stream_of(services, await found_run(services, run_id), body)
 
 
+# --- usage and steps --------------------------------------------------------------------------
+
+
+async def retrieve_usage(services: Services, run_id: RunId) -> UsageAnswer:
+    """Give the tokens of a run so far."""
+    run = await found_run(services, run_id)
+    if run.row["usage"] is not None:
+        return UsageAnswer(**usage_fields(RunUsage.model_validate_json(run.row["usage"])))
+    steps = steps_of(await _facts(services, run), run.run_id)
+    total = RunUsage()
+    for step in steps:
+        total = total_of(total, step.usage)
+    return UsageAnswer(**usage_fields(total))
+
+
+async def list_steps(services: Services, run_id: RunId, query: ListSteps) -> list[StepAnswer]:
+    """List the model calls of a run, those that were taken again included."""
+    run = await found_run(services, run_id)
+    steps = steps_of(await _facts(services, run), run.run_id)
+    shown = [_step(step, run.row["agent_id"]) for step in steps]
+    if query.order == "desc":
+        shown.reverse()
+    ids = [one.id for one in shown]
+    for cursor in (query.after, query.before):
+        if cursor is not None and cursor not in ids:
+            raise ApiError(404, f"Step not found with id={cursor}")
+    start = 0 if query.after is None else ids.index(query.after) + 1
+    end = len(ids) if query.before is None else ids.index(query.before)
+    if query.before is not None and query.after is None:
+        start = max(start, end - query.limit)
+    return shown[start:end][: query.limit]
+
+
+def _step(step: StepTaken, agent_id: str) -> StepAnswer:
+    usage = step.usage or Usage()
+    error = step.error
+    return StepAnswer(
+        id=step.step_id,
+        run_id=step.run_id,
+        agent_id=agent_id,
+        status=step.status,
+        stop_reason=step.stop_reason,
+        model=step.model.partition("/")[2] or step.model,
+        model_handle=step.model,
+        provider_name=step.model.partition("/")[0],
+        context_window_limit=step.context_window,
+        cached_input_tokens=usage.cached_input_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        error_type=None if error is None else error.error_type,
+        error_data=None if error is None else error.model_dump(),
+        index=step.index,
+        attempt=step.attempt,
+        offset=step.offset,
+        created_at=step.started_at,
+        **usage_fields(usage),
+    )
+
+
+def usage_fields(usage: Usage) -> dict[str, Any]:
+    """Spell tokens as the original did."""
+    read, written = usage.cached_input_tokens, usage.cache_write_tokens
+    cached = read is not None or written is not None
+    thought = usage.reasoning_tokens
+    return {
+        "completion_tokens": usage.output_tokens,
+        "prompt_tokens": usage.input_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+        "prompt_tokens_details": PromptTokens(
+            cached_tokens=read, cache_read_tokens=read, cache_creation_tokens=written
+        )
+        if cached
+        else None,
+        "completion_tokens_details": None
+        if thought is None
+        else CompletionTokens(reasoning_tokens=thought),
+    }
+
+
+async def delete_run(services: Services, run_id: RunId) -> None:
+    """Take a run that is over out of lists and lookups; its facts and messages stay."""
+    run = await found_run(services, run_id)
+    await services.execute(run.conversation_id, HideRun(run.run_id), "user")
+
+
 ONE: Final = "/v1/runs/{run_id}"
 ENDPOINTS: Final = [
     endpoint("GET", "/v1/runs/", list_runs, list[RunAnswer], tag="runs", errors=(400, 404)),
@@ -177,6 +292,9 @@ ENDPOINTS: Final = [
     endpoint(
         "GET", f"{ONE}/messages", list_run_messages, list[Message], tag="runs", errors=(400, 404)
     ),
+    endpoint("GET", f"{ONE}/usage", retrieve_usage, UsageAnswer, tag="runs", errors=(400, 404)),
+    endpoint("GET", f"{ONE}/steps", list_steps, list[StepAnswer], tag="runs", errors=(400, 404)),
+    endpoint("DELETE", ONE, delete_run, None, tag="runs", errors=(400, 404, 409)),
     endpoint(
         "POST",
         f"{ONE}/stream",

@@ -7,6 +7,7 @@ from app.log import Log
 from app.providers.catalogue import Catalogue
 from app.settings import Settings
 from app.tail import Tail
+from app.tools import Toolbox
 from app.windows import Windows
 
 
@@ -20,3 +21,4 @@ class Services:
     tail: Tail
     windows: Windows
     catalogue: Catalogue
+    toolbox: Toolbox

@@ -19,7 +19,8 @@ from domain.events import DELTA
 from domain.run import StepFinished, StepStarted, StepSuperseded
 from domain.streams import PING, id_of
 from projections.frames import DONE, Frames, sse, superseded_of
-from projections.letta import Ping, ping
+from projections.letta import ping
+from projections.wire import Ping
 
 GOODBYE: Final = b": the server is going down; reconnect and resume from the last id\n\n"
 SILENCE: Final = b": still here\n\n"

@@ -4,19 +4,26 @@ from typing import Final
 
 from domain.conversation.commands import (
     AppendDeltas,
+    CancelRuns,
     ChangeConversation,
     ClaimRun,
     ConversationCommand,
     DeleteConversation,
     FinishRun,
     FinishStep,
+    FinishTool,
+    HideRun,
+    JoinSteers,
+    NewApproval,
     NewMessage,
     QueueRun,
+    RecordCallback,
     StartConversation,
     StartStep,
+    StartTool,
+    SupersedeStep,
 )
 from domain.conversation.decide import (
-    WAITING_RUNS_MAX,
     decide,
 )
 from domain.conversation.facts import (
@@ -28,12 +35,20 @@ from domain.conversation.facts import (
     Counts,
     MessageAppended,
     MessageQueued,
+    MessageWithdrawn,
     Parent,
     System,
+    WindowRolledBack,
+)
+from domain.conversation.queueing import (
+    WAITING_RUNS_MAX,
+    known_run,
 )
 from domain.conversation.state import (
+    Asked,
     Conversation,
-    Waiting,
+    KeyUse,
+    WaitingMessage,
     evolve,
 )
 from domain.event import Decider
@@ -45,6 +60,8 @@ conversation: Final[Decider[Conversation, ConversationCommand, ConversationEvent
 __all__ = [
     "WAITING_RUNS_MAX",
     "AppendDeltas",
+    "Asked",
+    "CancelRuns",
     "ChangeConversation",
     "ClaimRun",
     "Conversation",
@@ -58,16 +75,27 @@ __all__ = [
     "DeleteConversation",
     "FinishRun",
     "FinishStep",
+    "FinishTool",
+    "HideRun",
+    "JoinSteers",
+    "KeyUse",
     "MessageAppended",
     "MessageQueued",
+    "MessageWithdrawn",
+    "NewApproval",
     "NewMessage",
     "Parent",
     "QueueRun",
+    "RecordCallback",
     "StartConversation",
     "StartStep",
+    "StartTool",
+    "SupersedeStep",
     "System",
-    "Waiting",
+    "WaitingMessage",
+    "WindowRolledBack",
     "conversation",
     "decide",
     "evolve",
+    "known_run",
 ]

@@ -3,17 +3,21 @@
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from domain.content import Content
+from domain.content import Approval, Content, ToolAnswer, ToolSchema
 from domain.conversation.facts import ConversationChanged, ConversationSettings, System
 from domain.event import Command
 from domain.run import (
+    CancelReason,
     EndRun,
     FinishReason,
     Manifest,
+    OfferedTool,
     OnBusy,
     RunRequest,
     StepDelta,
     StepPart,
+    ToolSource,
+    ToolStatus,
     Usage,
 )
 
@@ -50,8 +54,20 @@ class NewMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class NewApproval:
+    """A client's answers to the tool calls that wait for it."""
+
+    message_id: str
+    otid: str
+    answers: tuple[Approval | ToolAnswer, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class QueueRun(Command):
-    """Take in a request and its messages."""
+    """Take in a request and its messages; nothing happens if its keys are known.
+
+    `tools` are those that the client runs itself.
+    """
 
     run_id: str
     request: RunRequest
@@ -59,6 +75,33 @@ class QueueRun(Command):
     on_busy: OnBusy
     body_hash: str
     keys: tuple[str, ...] = ()
+    tools: tuple[ToolSchema, ...] = ()
+    approval: NewApproval | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRuns(Command):
+    """Have runs stop, all that are not over if `run_ids` is None, and pending approvals denied."""
+
+    run_ids: tuple[str, ...] | None = None
+    reason: CancelReason = "user"
+
+
+@dataclass(frozen=True, slots=True)
+class HideRun(Command):
+    """Take a run that is over out of lists and lookups."""
+
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordCallback(Command):
+    """Note what came of a run's callback."""
+
+    run_id: str
+    attempts: int
+    status_code: int | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +115,15 @@ class ClaimRun(Command):
     model: str
     settings: dict[str, Any]
     context_window: int
+    tools: tuple[OfferedTool, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JoinSteers(Command):
+    """Let the messages that came to steer a run into the window."""
+
+    run_id: str
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +139,7 @@ class StartStep(Command):
     model: str
     settings: dict[str, Any]
     manifest: Manifest
+    gated: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +166,44 @@ class FinishStep(Command):
 
 
 @dataclass(frozen=True, slots=True)
+class SupersedeStep(Command):
+    """Drop an attempt at a step that failed; it is to be taken again after a pause."""
+
+    run_id: str
+    epoch: int
+    s: int
+    reason: Literal["provider_error", "context_exceeded", "timeout"]
+    delay_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StartTool(Command):
+    """Note that the server is about to run a tool."""
+
+    run_id: str
+    epoch: int
+    s: int
+    tool_call_id: str
+    idempotent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FinishTool(Command):
+    """Keep what a tool call came to."""
+
+    run_id: str
+    epoch: int
+    s: int
+    tool_call_id: str
+    status: ToolStatus
+    content: Content
+    source: ToolSource = "server"
+    stdout: tuple[str, ...] | None = None
+    stderr: tuple[str, ...] | None = None
+    effects: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class FinishRun(Command):
     """End a run."""
 
@@ -124,9 +215,16 @@ ConversationCommand: TypeAlias = (
     | ChangeConversation
     | DeleteConversation
     | QueueRun
+    | CancelRuns
+    | HideRun
+    | RecordCallback
     | ClaimRun
+    | JoinSteers
     | StartStep
     | AppendDeltas
     | FinishStep
+    | SupersedeStep
+    | StartTool
+    | FinishTool
     | FinishRun
 )

@@ -5,7 +5,7 @@ from typing import Any, Literal, TypeAlias
 
 from domain.content import Content
 from domain.event import Event, Value
-from domain.run import RunEvent
+from domain.run import CancelReason, RunEvent
 
 
 class Counts(Value):
@@ -98,11 +98,30 @@ class MessageAppended(Event):
     queued: int | None = None
 
 
+class MessageWithdrawn(Event):
+    """Messages that waited were taken back before they entered the window."""
+
+    type: Literal["message.withdrawn"] = "message.withdrawn"
+    message_ids: tuple[str, ...]
+    reason: CancelReason
+
+
+class WindowRolledBack(Event):
+    """A turn left the window and the message list as if it had not been; its runs still show it."""
+
+    type: Literal["window.rolled_back"] = "window.rolled_back"
+    run_ids: tuple[str, ...]
+    message_ids: tuple[str, ...]
+    compaction_ids: tuple[str, ...] = ()
+
+
 ConversationEvent: TypeAlias = (
     ConversationStarted
     | ConversationChanged
     | ConversationDeleted
     | MessageQueued
     | MessageAppended
+    | MessageWithdrawn
+    | WindowRolledBack
     | RunEvent
 )

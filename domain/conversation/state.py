@@ -1,10 +1,12 @@
 """What decisions about a conversation need to know, and how each fact changes it."""
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import assert_never
+from typing import Any, Final, NamedTuple, assert_never
 
+from domain.content import ToolSchema
 from domain.conversation.facts import (
     ConversationChanged,
     ConversationDeleted,
@@ -13,47 +15,121 @@ from domain.conversation.facts import (
     ConversationStarted,
     MessageAppended,
     MessageQueued,
+    MessageWithdrawn,
+    WindowRolledBack,
 )
 from domain.run import (
+    OpenCall,
     OpenStep,
     Run,
+    RunCalledBack,
     RunCancelRequested,
     RunClaimed,
     RunFinished,
+    RunHidden,
     RunQueued,
     StepDelta,
     StepFinished,
     StepPart,
     StepStarted,
     StepSuperseded,
+    ToolFinished,
+    ToolStarted,
+    Turn,
+    call_begun,
+    call_returned,
+    calls_approved,
     step_lost,
     step_taken,
 )
 
+KEYS_MAX: Final = 1000
+ANSWERS_MAX: Final = 10
+TOOL_LISTS_MAX: Final = 8
+
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitingMessage:
     """A message that waits, and where."""
 
     offset: int
     message: MessageQueued
 
 
+class KeyUse(NamedTuple):
+    """What an idempotency key stands for."""
+
+    run_id: str
+    body_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Tool calls of a finished run that wait for the client's word, and the turn they are in."""
+
+    run_id: str
+    calls: tuple[OpenCall, ...]
+    turn: Turn
+
+    @property
+    def gated(self) -> list[str]:
+        """Name the calls that an answer must name, all of them."""
+        return [call.id for call in self.calls if call.gated]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Tool calls that the client has answered, and the run in which it did."""
+
+    tool_call_ids: frozenset[str]
+    run_id: str
+    failed: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """What decisions need: bounded by the runs that are not over, which are in queue order."""
+    """What decisions need, bounded: the runs that are not over, in the order of their turns.
+
+    `keys` are the newest idempotency keys; `keys_forgotten` tells that there were older ones.
+    """
 
     agent_id: str | None = None
     deleted: bool = False
     settings: ConversationSettings = field(default_factory=ConversationSettings)
     archived: bool = False
     runs: Mapping[str, Run] = field(default_factory=lambda: MappingProxyType({}))
-    waiting: tuple[Waiting, ...] = ()
+    waiting: tuple[WaitingMessage, ...] = ()
+    asked: Asked | None = None
+    answered: tuple[Answered, ...] = ()
+    last_turn: Turn = field(default_factory=Turn)
+    keys: Mapping[str, KeyUse] = field(default_factory=lambda: MappingProxyType({}))
+    keys_forgotten: bool = False
+    tool_lists: tuple[tuple[str, int], ...] = ()
 
     @property
     def next_run(self) -> Run | None:
-        """The run whose turn it is."""
-        return next(iter(self.runs.values()), None)
+        """The run whose turn it is; none while tool calls wait for the client."""
+        return None if self.asked else self.first_run
+
+    @property
+    def first_run(self) -> Run | None:
+        """The run that is active, or will be next."""
+        return next((run for run in self.runs.values() if run.joined is None), None)
+
+    @property
+    def steers(self) -> tuple[WaitingMessage, ...]:
+        """The messages that wait to join the run under way."""
+        return tuple(
+            item
+            for item in self.waiting
+            if item.message.mode == "steer" and not self.runs[item.message.run_id].cancelled
+        )
+
+
+def digest_of(tools: Sequence[ToolSchema]) -> str:
+    """Name a list of tools by its content."""
+    spelled = "\n".join(one.model_dump_json(exclude_none=True) for one in tools)
+    return hashlib.sha256(spelled.encode()).hexdigest()
 
 
 def evolve(  # noqa: C901 - one case a fact
@@ -68,26 +144,34 @@ def evolve(  # noqa: C901 - one case a fact
         case ConversationDeleted():
             return replace(state, deleted=True)
         case MessageQueued():
-            return replace(state, waiting=(*state.waiting, Waiting(version, event)))
+            return replace(state, waiting=(*state.waiting, WaitingMessage(version, event)))
         case MessageAppended():
             return _appended(state, event)
+        case MessageWithdrawn():
+            return _withdrawn(state, event)
         case RunQueued():
-            return _with(state, Run(event.run_id, version, event.request))
+            return _queued(state, event, version)
         case RunFinished():
-            return _without(state, event.run_id)
+            return _finished(state, event)
         case RunClaimed():
             return _on(state, event.run_id, lambda run: replace(run, claimed=event))
         case RunCancelRequested():
-            return _cancelled(state, event.run_ids)
+            return _cancelled(state, event)
         case StepStarted():
-            step = OpenStep(version, event.index, event.attempt)
+            step = OpenStep(version, event.index, event.attempt, event.step_id, event.message_id)
             return _on(state, event.run_id, lambda run: replace(run, step=step))
-        case StepDelta() | StepPart():
-            return state
+        case StepPart():
+            return _said(state, event)
         case StepFinished():
             return _on_step(state, event.s, lambda run: step_taken(run, event))
         case StepSuperseded():
-            return _on_step(state, event.s, step_lost)
+            return _on_step(state, event.s, lambda run: step_lost(run, event.delay_ms))
+        case ToolStarted():
+            return _on(state, event.run_id, lambda run: call_begun(run, event))
+        case ToolFinished():
+            return _returned(state, event)
+        case StepDelta() | RunHidden() | RunCalledBack() | WindowRolledBack():
+            return state
         case _:
             assert_never(event)
 
@@ -100,37 +184,173 @@ def _changed(state: Conversation, event: ConversationChanged) -> Conversation:
     )
 
 
+# --- messages ---------------------------------------------------------------------------------
+
+
 def _appended(state: Conversation, event: MessageAppended) -> Conversation:
-    if event.queued is None:
+    state = _on(
+        state,
+        event.run_id,
+        lambda run: replace(run, turn=run.turn.with_message(event.message_id)),
+    )
+    if event.approvals is not None:
+        return _answered(state, event.run_id, event.approvals)
+    return state if event.queued is None else _let_in(state, event, event.queued)
+
+
+def _let_in(state: Conversation, event: MessageAppended, offset: int) -> Conversation:
+    """Take a message from those that wait; into another run than its own, both go on as one."""
+    for item in state.waiting:
+        own = item.message.run_id
+        if item.offset == offset and own != event.run_id:
+            state = _on(state, own, lambda run: replace(run, joined=event.run_id))
+    return replace(state, waiting=tuple(one for one in state.waiting if one.offset != offset))
+
+
+def _answered(
+    state: Conversation, run_id: str, answers: tuple[dict[str, Any], ...]
+) -> Conversation:
+    ids = frozenset(str(one["tool_call_id"]) for one in answers)
+    approved = frozenset(str(one["tool_call_id"]) for one in answers if one.get("approve"))
+    state = _on(state, run_id, lambda run: calls_approved(run, approved))
+    known = (*state.answered, Answered(ids, run_id))
+    return replace(state, answered=known[-ANSWERS_MAX:])
+
+
+def _withdrawn(state: Conversation, event: MessageWithdrawn) -> Conversation:
+    kept = (one for one in state.waiting if one.message.message_id not in event.message_ids)
+    return replace(state, waiting=tuple(kept))
+
+
+# --- runs -------------------------------------------------------------------------------------
+
+
+def _queued(state: Conversation, event: RunQueued, version: int) -> Conversation:
+    run = Run(
+        event.run_id,
+        version,
+        event.request,
+        on_busy=event.on_busy,
+        continues=event.continues,
+        tools_at=version if event.tools else event.tools_at,
+        calls=_taken_on(state, event),
+        turn=_turn(state, event),
+    )
+    state = _with_keys(_with_tools(_in_order(state, run), event, version), event)
+    asked = state.asked
+    return state if asked is None or asked.run_id != event.continues else replace(state, asked=None)
+
+
+def _taken_on(state: Conversation, event: RunQueued) -> tuple[OpenCall, ...]:
+    asked = state.asked
+    return asked.calls if asked is not None and asked.run_id == event.continues else ()
+
+
+def _turn(state: Conversation, event: RunQueued) -> Turn:
+    asked = state.asked
+    before = state.last_turn
+    if asked is not None and asked.run_id == event.continues:
+        before = asked.turn
+    elif event.continues not in before.run_ids:
+        before = Turn()
+    return replace(before, run_ids=(*before.run_ids, event.run_id))
+
+
+def _in_order(state: Conversation, run: Run) -> Conversation:
+    """Put a run where its turn is: an answer first, an interruption next, others last."""
+    others = list(state.runs.items())
+    place = len(others)
+    if run.continues is not None:
+        place = 0
+    elif run.on_busy in ("interrupt", "rollback"):
+        place = 0 if state.asked else 1
+    others.insert(place, (run.run_id, run))
+    return replace(state, runs=MappingProxyType(dict(others)))
+
+
+def _with_keys(state: Conversation, event: RunQueued) -> Conversation:
+    if not event.keys:
         return state
+    use = KeyUse(event.run_id, event.body_hash)
+    known = {**state.keys, **dict.fromkeys(event.keys, use)}
+    forgotten = list(known)[: max(0, len(known) - KEYS_MAX)]
+    for key in forgotten:
+        del known[key]
     return replace(
-        state, waiting=tuple(item for item in state.waiting if item.offset != event.queued)
+        state,
+        keys=MappingProxyType(known),
+        keys_forgotten=state.keys_forgotten or bool(forgotten),
     )
 
 
-def _with(state: Conversation, run: Run) -> Conversation:
-    return replace(state, runs=MappingProxyType({**state.runs, run.run_id: run}))
+def _with_tools(state: Conversation, event: RunQueued, version: int) -> Conversation:
+    if not event.tools:
+        return state
+    known = (*state.tool_lists, (digest_of(event.tools), version))
+    return replace(state, tool_lists=known[-TOOL_LISTS_MAX:])
 
 
-def _without(state: Conversation, run_id: str) -> Conversation:
-    runs = {key: run for key, run in state.runs.items() if key != run_id}
-    waiting = tuple(item for item in state.waiting if item.message.run_id != run_id)
-    return replace(state, runs=MappingProxyType(runs), waiting=waiting)
+def _finished(state: Conversation, event: RunFinished) -> Conversation:
+    run = state.runs.get(event.run_id)
+    if run is None:
+        return state
+    runs = {key: one for key, one in state.runs.items() if key != event.run_id}
+    waiting = tuple(one for one in state.waiting if one.message.run_id != event.run_id)
+    state = replace(state, runs=MappingProxyType(runs), waiting=waiting)
+    if run.joined is not None:
+        return state
+    failed = event.status == "failed"
+    answered = (
+        replace(one, failed=failed) if one.run_id == event.run_id else one for one in state.answered
+    )
+    asks = event.stop_reason == "requires_approval" and run.calls
+    return replace(
+        state,
+        last_turn=run.turn,
+        answered=tuple(answered),
+        asked=Asked(run.run_id, run.calls, run.turn) if asks else state.asked,
+    )
+
+
+def _cancelled(state: Conversation, event: RunCancelRequested) -> Conversation:
+    for run_id in event.run_ids:
+        state = _on(state, run_id, lambda run: replace(run, cancelled=event.reason))
+    return state
+
+
+# --- steps and tools --------------------------------------------------------------------------
+
+
+def _said(state: Conversation, event: StepPart) -> Conversation:
+    call = event.call
+    if call is None or event.interrupted:
+        return state
+    return _on_step(
+        state,
+        event.s,
+        lambda run: run if run.step is None else replace(run, step=run.step.calling(call)),
+    )
+
+
+def _returned(state: Conversation, event: ToolFinished) -> Conversation:
+    state = _on(state, event.run_id, lambda run: call_returned(run, event))
+    asked = state.asked
+    if asked is None:
+        return state
+    calls = tuple(one for one in asked.calls if (one.s, one.id) != (event.s, event.tool_call_id))
+    turn = asked.turn.with_message(event.message_id)
+    return replace(state, asked=replace(asked, calls=calls, turn=turn) if calls else None)
 
 
 def _on(state: Conversation, run_id: str, change: Callable[[Run], Run]) -> Conversation:
     run = state.runs.get(run_id)
-    return state if run is None else _with(state, change(run))
+    if run is None:
+        return state
+    return replace(state, runs=MappingProxyType({**state.runs, run_id: change(run)}))
 
 
 def _on_step(state: Conversation, s: int, change: Callable[[Run], Run]) -> Conversation:
     for run in state.runs.values():
         if run.step is not None and run.step.s == s:
-            return _with(state, change(run))
-    return state
-
-
-def _cancelled(state: Conversation, run_ids: tuple[str, ...]) -> Conversation:
-    for run_id in run_ids:
-        state = _on(state, run_id, lambda run: replace(run, cancelled=True))
+            return _on(state, run.run_id, change)
     return state

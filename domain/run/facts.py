@@ -2,7 +2,7 @@
 
 from typing import Any, Final, Literal, TypeAlias
 
-from domain.content import ToolSchema
+from domain.content import Content, ToolSchema
 from domain.event import Event, Value
 
 ATTEMPTS_MAX: Final = 3
@@ -12,6 +12,9 @@ DeltaKind: TypeAlias = Literal["text", "reasoning", "signature", "redacted", "ar
 PartKind: TypeAlias = Literal["text", "reasoning", "redacted", "call"]
 FinishReason: TypeAlias = Literal["stop", "length", "tool_call", "content_filter", "error"]
 RunStatus: TypeAlias = Literal["completed", "failed", "cancelled"]
+CancelReason: TypeAlias = Literal["user", "interrupt", "rollback", "deleted"]
+ToolStatus: TypeAlias = Literal["ok", "error", "denied", "cancelled", "unknown"]
+ToolSource: TypeAlias = Literal["server", "client", "system"]
 OnBusy: TypeAlias = Literal["reject", "enqueue", "interrupt", "rollback", "steer"]
 StopReason: TypeAlias = Literal[
     "end_turn",
@@ -129,6 +132,16 @@ class DeltaCall(Value):
     name: str
 
 
+class OfferedTool(ToolSchema):
+    """A tool that the server runs itself; a gated one only with the client's approval.
+
+    One that is idempotent may be run again after a crash in the middle of it.
+    """
+
+    gated: bool = False
+    idempotent: bool = False
+
+
 class RunQueued(Event):
     """A request was accepted; its messages are in the same append."""
 
@@ -145,7 +158,10 @@ class RunQueued(Event):
 
 
 class RunClaimed(Event):
-    """A worker took the run; facts of an older epoch are refused from here on."""
+    """A worker took the run; facts of an older epoch are refused from here on.
+
+    It pins what the run is worked with: model, settings, and the server's `tools` on offer.
+    """
 
     type: Literal["run.claimed"] = "run.claimed"
     run_id: str
@@ -155,6 +171,7 @@ class RunClaimed(Event):
     model: str
     settings: dict[str, Any]
     context_window: int
+    tools: tuple[OfferedTool, ...] = ()
 
 
 class RunCancelRequested(Event):
@@ -162,7 +179,7 @@ class RunCancelRequested(Event):
 
     type: Literal["run.cancel_requested"] = "run.cancel_requested"
     run_ids: tuple[str, ...]
-    reason: Literal["user", "interrupt", "rollback", "deleted"]
+    reason: CancelReason
 
 
 class RunFinished(Event):
@@ -175,6 +192,23 @@ class RunFinished(Event):
     stop_reason: StopReason
     usage: RunUsage
     error: Failure | None = None
+
+
+class RunHidden(Event):
+    """The run is gone from lists and lookups; its facts and messages stay."""
+
+    type: Literal["run.hidden"] = "run.hidden"
+    run_id: str
+
+
+class RunCalledBack(Event):
+    """The run's callback was delivered, or given up: `status_code` is the last answer's."""
+
+    type: Literal["run.called_back"] = "run.called_back"
+    run_id: str
+    attempts: int
+    status_code: int | None = None
+    error: str | None = None
 
 
 class StepStarted(Event):
@@ -240,14 +274,53 @@ class StepSuperseded(Event):
     delay_ms: int = 0
 
 
+class ToolStarted(Event):
+    """The server is about to run a tool for step `s`; `message_id` will be that of its return."""
+
+    type: Literal["tool.started"] = "tool.started"
+    s: int
+    run_id: str
+    epoch: int
+    tool_call_id: str
+    message_id: str
+    name: str
+    idempotent: bool = False
+
+
+class ToolFinished(Event):
+    """A call of step `s` has its return, whoever it is from; `unknown` is a crash in the middle.
+
+    `run_id` is the run in which it came, `step_id` the step that called. `effects` are the facts of
+    other streams that it led to, as (stream, version).
+    """
+
+    type: Literal["tool.finished"] = "tool.finished"
+    s: int
+    run_id: str
+    step_id: str
+    tool_call_id: str
+    message_id: str
+    name: str
+    status: ToolStatus
+    content: Content
+    stdout: tuple[str, ...] | None = None
+    stderr: tuple[str, ...] | None = None
+    source: ToolSource
+    effects: tuple[tuple[str, int], ...] = ()
+
+
 RunEvent: TypeAlias = (
     RunQueued
     | RunClaimed
     | RunCancelRequested
     | RunFinished
+    | RunHidden
+    | RunCalledBack
     | StepStarted
     | StepDelta
     | StepPart
     | StepFinished
     | StepSuperseded
+    | ToolStarted
+    | ToolFinished
 )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from domain.run.facts import ATTEMPTS_MAX, Failure, RunStatus, StopReason
-from domain.run.state import Run
+from domain.run.state import OpenCall, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,13 +16,22 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class LetIn:
+    """Let messages that came to steer the run into the window."""
+
+    run_id: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class TakeStep:
-    """Call the model."""
+    """Call the model, after a pause of `delay_ms` if the last attempt failed."""
 
     run_id: str
     epoch: int
     index: int
     attempt: int
+    delay_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +41,24 @@ class CloseStep:
     run_id: str
     epoch: int
     s: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunTool:
+    """Run a tool that the model called."""
+
+    run_id: str
+    epoch: int
+    call: OpenCall
+
+
+@dataclass(frozen=True, slots=True)
+class CloseCall:
+    """Record that nobody knows what came of a call: the server stopped in the middle of it."""
+
+    run_id: str
+    epoch: int
+    call: OpenCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +72,7 @@ class EndRun:
     error: Failure | None = None
 
 
-Effect: TypeAlias = Claim | TakeStep | CloseStep | EndRun
+Effect: TypeAlias = Claim | LetIn | TakeStep | CloseStep | RunTool | CloseCall | EndRun
 
 ATTEMPTS_EXHAUSTED: Final = Failure(
     error_type="stream_task_cancelled",
@@ -53,19 +80,20 @@ ATTEMPTS_EXHAUSTED: Final = Failure(
 )
 
 
-def pending(run: Run, held_epoch: int | None) -> Effect:
+def pending(run: Run, held_epoch: int | None, *, steered: bool = False) -> Effect:
     """Tell what this run, not over, is owed next.
 
-    `held_epoch` is the epoch under which the asking worker holds the run, None if it does not.
+    `held_epoch` is the epoch under which the asking worker holds the run, None if it does not;
+    `steered` is whether messages wait to join it.
     """
     if held_epoch != run.epoch or run.epoch == 0:
         return Claim(run.run_id, run.epoch + 1)
-    if run.cancelled and run.step is not None:
+    if run.step is not None and run.cancelled:
         return CloseStep(run.run_id, run.epoch, run.step.s)
     if run.step is not None:
         # Ours, and nobody is at it any more: taken over like another's, and as bounded.
         return Claim(run.run_id, run.epoch + 1)
-    return ending_of(run) or TakeStep(run.run_id, run.epoch, run.steps_done, run.attempts_lost + 1)
+    return ending_of(run) or _next_call(run) or _next_step(run, steered)
 
 
 def ending_of(run: Run) -> EndRun | None:
@@ -74,10 +102,29 @@ def ending_of(run: Run) -> EndRun | None:
         return EndRun(run.run_id, run.epoch, "cancelled", "cancelled")
     if run.attempts_lost >= ATTEMPTS_MAX:
         return EndRun(run.run_id, run.epoch, "failed", "error", ATTEMPTS_EXHAUSTED)
-    if run.answered and run.finish_reason == "length":
+    if run.finish_reason == "length":
         return EndRun(run.run_id, run.epoch, "failed", "max_tokens_exceeded")
+    if any(call.gated for call in run.calls):
+        return EndRun(run.run_id, run.epoch, "completed", "requires_approval")
+    if run.calls:
+        return None
     if run.answered:
         return EndRun(run.run_id, run.epoch, "completed", "end_turn")
     if run.steps_done >= run.request.max_steps:
         return EndRun(run.run_id, run.epoch, "completed", "max_steps")
     return None
+
+
+def _next_call(run: Run) -> Effect | None:
+    for call in run.calls:
+        if call.starts and not (call.idempotent and call.starts < ATTEMPTS_MAX):
+            return CloseCall(run.run_id, run.epoch, call)
+        return RunTool(run.run_id, run.epoch, call)
+    return None
+
+
+def _next_step(run: Run, steered: bool) -> Effect:
+    if steered:
+        return LetIn(run.run_id, run.epoch)
+    attempt = run.attempts_lost + 1
+    return TakeStep(run.run_id, run.epoch, run.steps_done, attempt, run.delay_ms)

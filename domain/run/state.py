@@ -2,7 +2,43 @@
 
 from dataclasses import dataclass, field, replace
 
-from domain.run.facts import FinishReason, RunClaimed, RunRequest, RunUsage, StepFinished, Usage
+from domain.run.facts import (
+    CalledTool,
+    CancelReason,
+    FinishReason,
+    OnBusy,
+    RunClaimed,
+    RunRequest,
+    RunUsage,
+    StepFinished,
+    ToolFinished,
+    ToolStarted,
+    Usage,
+)
+from domain.streams import MESSAGE, derived_id
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCall:
+    """A tool call of a finished step that has no return yet.
+
+    `gated` while it waits for the client; `starts` counts how often the server began to run it.
+    """
+
+    s: int
+    step_id: str
+    step_message_id: str
+    id: str
+    name: str
+    arguments: str
+    gated: bool = False
+    starts: int = 0
+    idempotent: bool = False
+
+    @property
+    def return_id(self) -> str:
+        """The id of its return: it follows from the call, whoever writes it and when."""
+        return derived_id(MESSAGE, f"{self.step_message_id}/{self.id}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,28 +48,61 @@ class OpenStep:
     s: int
     index: int
     attempt: int
+    step_id: str = ""
+    message_id: str = ""
+    calls: tuple[OpenCall, ...] = ()
+
+    def calling(self, call: CalledTool) -> "OpenStep":
+        """Give the step with one more call in its reply."""
+        opened = OpenCall(
+            self.s, self.step_id, self.message_id, call.id, call.name, call.arguments, call.gated
+        )
+        return replace(self, calls=(*self.calls, opened))
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A chain of runs, each going on where the one before it waited for the client."""
+
+    run_ids: tuple[str, ...] = ()
+    message_ids: tuple[str, ...] = ()
+
+    def with_message(self, message_id: str) -> "Turn":
+        """Give the turn with one more message in it."""
+        return replace(self, message_ids=(*self.message_ids, message_id))
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run that is not over."""
+    """A run that is not over. A steer's is `joined` to the run that its messages went into."""
 
     run_id: str
     queued_at: int
     request: RunRequest
+    on_busy: OnBusy = "enqueue"
+    continues: str | None = None
+    tools_at: int | None = None
     claimed: RunClaimed | None = None
-    cancelled: bool = False
+    cancelled: CancelReason | None = None
+    joined: str | None = None
     step: OpenStep | None = None
+    calls: tuple[OpenCall, ...] = ()
     steps_done: int = 0
     attempts_lost: int = 0
+    delay_ms: int = 0
     answered: bool = False
     finish_reason: FinishReason | None = None
     usage: RunUsage = field(default_factory=RunUsage)
+    turn: Turn = field(default_factory=Turn)
 
     @property
     def epoch(self) -> int:
         """The epoch of the newest claim, 0 before the first."""
         return 0 if self.claimed is None else self.claimed.epoch
+
+    def open_call(self, s: int, tool_call_id: str) -> OpenCall | None:
+        """Give a call that has no return yet."""
+        return next((one for one in self.calls if (one.s, one.id) == (s, tool_call_id)), None)
 
 
 def total_of(so_far: RunUsage, step: Usage | None) -> RunUsage:
@@ -56,18 +125,48 @@ def _sum(left: int | None, right: int | None) -> int | None:
 
 
 def step_taken(run: Run, event: StepFinished) -> Run:
-    """Close the open step of a run."""
+    """Close the open step of a run; the calls of a whole reply are owed a return."""
+    step = run.step
+    calls = step.calls if step is not None and event.outcome == "ok" else ()
     return replace(
         run,
         step=None,
+        calls=calls,
         steps_done=run.steps_done + 1,
         attempts_lost=0,
-        answered=event.finish_reason != "tool_call",
+        delay_ms=0,
+        answered=not calls,
         finish_reason=event.finish_reason,
         usage=total_of(run.usage, event.usage),
+        turn=run.turn if step is None else run.turn.with_message(step.message_id),
     )
 
 
-def step_lost(run: Run) -> Run:
-    """Forget the open step of a run; it is to be taken again."""
-    return replace(run, step=None, attempts_lost=run.attempts_lost + 1)
+def step_lost(run: Run, delay_ms: int) -> Run:
+    """Forget the open step of a run; it is to be taken again, after a pause."""
+    return replace(run, step=None, attempts_lost=run.attempts_lost + 1, delay_ms=delay_ms)
+
+
+def call_begun(run: Run, event: ToolStarted) -> Run:
+    """Count that the server began to run a call."""
+    calls = tuple(
+        replace(one, starts=one.starts + 1, idempotent=event.idempotent)
+        if (one.s, one.id) == (event.s, event.tool_call_id)
+        else one
+        for one in run.calls
+    )
+    return replace(run, calls=calls)
+
+
+def call_returned(run: Run, event: ToolFinished) -> Run:
+    """Close a call."""
+    calls = tuple(one for one in run.calls if (one.s, one.id) != (event.s, event.tool_call_id))
+    return replace(run, calls=calls, turn=run.turn.with_message(event.message_id))
+
+
+def calls_approved(run: Run, tool_call_ids: frozenset[str]) -> Run:
+    """Let the server run calls that had waited for the client's word."""
+    calls = tuple(
+        replace(one, gated=False) if one.id in tool_call_ids else one for one in run.calls
+    )
+    return replace(run, calls=calls)

@@ -89,6 +89,31 @@ class BreakableStore:
             stream, after=after, upto=upto, limit=limit, deltas=deltas, newest_first=newest_first
         )
 
+    def marked(self, stream: str, upto: int = VERSION_MAX) -> list[StoredRow]:
+        return self._working().marked(stream, upto)
+
+    def unattended(self, after: str, limit: int) -> list[str]:
+        return self._working().unattended(after, limit)
+
+    def is_free(self, work: str, holder: str) -> bool:
+        return self._working().is_free(work, holder)
+
+    def take(self, work: str, holder: str, for_ms: int) -> bool:
+        return self._working().take(work, holder, for_ms)
+
+    def renew(self, works: Sequence[str], holder: str, for_ms: int) -> set[str]:
+        return self._working().renew(works, holder, for_ms)
+
+    def release(self, holder: str | None = None) -> None:
+        self._working().release(holder)
+
+    @property
+    def outdated(self) -> bool:
+        return self._store.outdated
+
+    def up_to_date(self) -> None:
+        self._working().up_to_date()
+
     def query(self, sql: str, params: Sequence[Scalar] = ()) -> list[dict[str, Any]]:
         return self._working().query(sql, params)
 
@@ -183,6 +208,7 @@ class Server:
                 "database_url": f"sqlite:///{database}",
                 "demo_word_delay_s": 0.01,
                 "delta_pace_ms": 5,
+                "model_retry_pause_s": 0.01,
                 "node": "node-1",
             }
             | settings

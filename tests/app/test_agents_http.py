@@ -117,7 +117,7 @@ async def test_the_default_handle_stands_for_the_default_model(http: AsyncClient
         ({"memory_blocks": [{"label": str(n)} for n in range(65)]}, 422, "64"),
         ({"block_ids": ["block-1"]}, 422, "block_ids"),
         ({"block_ids": [BLOCK_ID]}, 404, BLOCK_ID),
-        ({"tools": ["web_search"]}, 501, "tools"),
+        ({"tools": ["web_search"]}, 404, "Tool 'web_search' not found"),
         ({"tool_rules": [{"type": "run_first"}]}, 501, "tool_rules"),
         ({"secrets": {"KEY": "hush"}}, 501, "secrets"),
         ({"enable_sleeptime": True}, 501, "enable_sleeptime"),

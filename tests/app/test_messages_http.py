@@ -198,15 +198,13 @@ async def test_a_deleted_conversation_lists_nothing_and_is_otherwise_gone(server
 
 
 @pytest.mark.parametrize("name", ["default", "agent-11111111-1111-4111-8111-111111111111"])
-async def test_forms_that_this_version_lacks_say_so(server: Server, name: str) -> None:
+async def test_a_conversation_of_no_agent_is_not_there(server: Server, name: str) -> None:
+    assert (await server.http.get(messages_of(name))).json() == []
     for answer in (
-        await server.http.get(messages_of(name)),
         await server.post(name),
         await server.http.post(f"/v1/conversations/{name}/stream", json={}),
     ):
-        assert answer.status_code == 501
-        assert answer.headers["x-should-retry"] == "false"
-        assert answer.json()["detail"].startswith("NOT_IMPLEMENTED: ")
+        assert answer.status_code == 404
 
 
 @pytest.mark.parametrize("name", ["conv-1", "x", "run-11111111-1111-4111-8111-111111111111"])
@@ -445,28 +443,29 @@ async def test_an_unknown_model_is_refused_before_anything_is_recorded(
     assert len(await server.facts(conversation_id)) == 1
 
 
-TOOLS: list[Any] = [
-    {"input": "a", "client_tools": [{"name": "x"}]},
+ANSWERS: list[Any] = [
     {"messages": [{"type": "approval", "approvals": []}]},
-    {"messages": [{"approve": True, "approval_request_id": NO_MESSAGE}]},
+    {"messages": [{"type": "approval", "approve": True}]},
     {"messages": [{"type": "tool_return", "tool_returns": []}]},
+    {"messages": [{"type": "tool_return", "tool_returns": [{"tool_call_id": "1"}]}]},
+    {"messages": [{"role": "user", "content": "a"}, {"type": "tool_return", "tool_returns": [{}]}]},
 ]
 
 
-@pytest.mark.parametrize("body", TOOLS, ids=["tools", "approval", "old approval", "tool return"])
-async def test_tools_are_not_in_this_version(server: Server, body: dict[str, Any]) -> None:
+@pytest.mark.parametrize("body", ANSWERS, ids=str)
+async def test_an_answer_to_tools_that_is_none_is_refused(
+    server: Server, body: dict[str, Any]
+) -> None:
     conversation_id = await server.conversation()
     answer = await server.http.post(messages_of(conversation_id), json=body)
-    assert answer.status_code == 501
-    assert answer.headers["x-should-retry"] == "false"
+    assert answer.status_code == 422
     assert len(await server.facts(conversation_id)) == 1
 
 
 async def test_more_requests_than_may_wait_are_asked_to_come_back_later(
     gated: Server, gate: Gated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The package's function of that name hides the module.
-    module = import_module("domain.conversation.decide")
+    module = import_module("domain.conversation.queueing")
     monkeypatch.setattr(module, "WAITING_RUNS_MAX", 2)
     conversation_id = await gated.conversation(model="script/x")
     first = asyncio.create_task(gated.post(conversation_id, streaming=False))

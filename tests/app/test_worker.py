@@ -267,7 +267,7 @@ async def test_a_handle_that_leads_nowhere_any_more_fails_the_run_that_needs_it(
     assert "script/x" in run.error.message
 
 
-async def test_a_reply_without_a_word_leaves_no_message(tmp_path: Path) -> None:
+async def test_a_reply_without_a_word_fails_and_leaves_what_was_asked(tmp_path: Path) -> None:
     async def wordless(_: ModelRequest) -> Said:
         yield Reply(())
 
@@ -277,7 +277,7 @@ async def test_a_reply_without_a_word_leaves_no_message(tmp_path: Path) -> None:
         first = await server.post(stream, "Hm?", streaming=False)
         second = await server.post(stream, "Well?", streaming=False)
         listed = await server.get(f"/v1/conversations/{stream}/messages", order="asc")
-    assert first.json()["messages"] == []
+    assert first.json()["error"]["type"] == "llm_empty_response"
     assert second.json()["messages"][0]["content"] == "Good day."
     assert [one["message_type"] for one in listed[1:]] == [
         "user_message",

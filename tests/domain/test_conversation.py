@@ -13,12 +13,14 @@ from domain.conversation import (
     FinishStep,
     MessageAppended,
     MessageQueued,
+    MessageWithdrawn,
     StartStep,
     conversation,
 )
-from domain.conversation.decide import WAITING_RUNS_MAX
+from domain.conversation.queueing import WAITING_RUNS_MAX
 from domain.errors import Busy, Full, NotFound, Refused, Stale
 from domain.run import (
+    CalledTool,
     EndRun,
     Failure,
     RunCancelRequested,
@@ -36,6 +38,7 @@ from tests.examples import (
     MANIFEST,
     MESSAGE_ID,
     MODEL,
+    NEXT_MESSAGE_ID,
     NEXT_RUN_ID,
     REPLY_ID,
     RUN_ID,
@@ -114,6 +117,7 @@ def test_deleting_asks_its_runs_to_stop_and_ends_those_that_nobody_has() -> None
     facts = given(conversation, *busy, queued(NEXT_RUN_ID), waiting()).when(DeleteConversation())
     assert facts.decided() == [
         RunCancelRequested(run_ids=(RUN_ID, NEXT_RUN_ID), reason="deleted"),
+        MessageWithdrawn(message_ids=(NEXT_MESSAGE_ID,), reason="deleted"),
         RunFinished(
             run_id=NEXT_RUN_ID, status="cancelled", stop_reason="cancelled", usage=RunUsage()
         ),
@@ -246,7 +250,9 @@ def test_a_reply_that_was_cut_off_at_the_limit_fails_its_run() -> None:
 
 
 def test_a_reply_that_calls_tools_goes_on() -> None:
-    facts = given(conversation, *in_step).when(replace(finish_step, finish_reason="tool_call"))
+    called = CalledTool(id="call-1", name="weather", arguments="{}")
+    calling = replace(finish_step, parts=(StepPart(s=S, i=0, kind="call", call=called),))
+    facts = given(conversation, *in_step).when(calling)
     assert isinstance(facts.decided()[-1], StepFinished)
 
 

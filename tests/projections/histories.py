@@ -18,9 +18,12 @@ from domain.conversation import (
     DeleteConversation,
     FinishRun,
     FinishStep,
+    FinishTool,
+    JoinSteers,
     NewMessage,
     QueueRun,
     StartStep,
+    StartTool,
     conversation,
 )
 from domain.errors import DomainError
@@ -28,16 +31,20 @@ from domain.event import Event, Recorded
 from domain.events import type_of
 from domain.run import (
     Claim,
+    CloseCall,
     CloseStep,
     DeltaCall,
     EndRun,
     Failure,
     FinishReason,
+    LetIn,
     Run,
     RunQueued,
     RunRequest,
+    RunTool,
     StepDelta,
     TakeStep,
+    ToolStatus,
     Usage,
     pending,
 )
@@ -202,7 +209,10 @@ class History:
         if run is None:
             return
         epoch = self.held[1] if self.held is not None and self.held[0] == run.run_id else None
-        effect = pending(run, epoch)
+        if run.step is not None and epoch == run.epoch and not run.cancelled:
+            self._go_on(run, run.step.s)
+            return
+        effect = pending(run, epoch, steered=bool(self.state.steers))
         match effect:
             case Claim():
                 self.do(claim(effect.run_id, effect.epoch))
@@ -215,10 +225,13 @@ class History:
             case EndRun():
                 self.do(FinishRun(effect))
             case TakeStep():
-                if run.step is None:
-                    self._start_step(effect)
-                else:
-                    self._go_on(effect, run.step.s)
+                self._start_step(effect)
+            case LetIn():
+                self.do(JoinSteers(effect.run_id, effect.epoch))
+            case RunTool():
+                self._run_tool(effect)
+            case CloseCall():
+                self._close_call(effect, "unknown")
 
     def _deltas_of(self, s: int) -> list[StepDelta]:
         events = (fact.event for fact in self.facts)
@@ -244,7 +257,21 @@ class History:
             for delta in spoken.deltas(s, i, f"call-{s}-{i}")
         ]
 
-    def _go_on(self, effect: TakeStep, s: int) -> None:
+    def _run_tool(self, effect: RunTool) -> None:
+        call = effect.call
+        idempotent = self.draw(st.booleans())
+        self.do(StartTool(effect.run_id, effect.epoch, call.s, call.id, idempotent))
+        if self.draw(st.booleans()):
+            self._close_call(effect, self.draw(st.sampled_from(("ok", "error"))))
+        else:
+            self.held = None
+
+    def _close_call(self, effect: RunTool | CloseCall, status: ToolStatus) -> None:
+        call = effect.call
+        command = FinishTool(effect.run_id, effect.epoch, call.s, call.id, status, self.draw(WORDS))
+        self.do(command)
+
+    def _go_on(self, effect: Run, s: int) -> None:
         count = self.draw(st.sampled_from((1, 1, 2, 3, len(self.unsent))))
         sent, self.unsent = tuple(self.unsent[:count]), self.unsent[count:]
         if self.unsent:

@@ -7,15 +7,7 @@ from domain.event import Event, Recorded
 from domain.run import CalledTool, DeltaCall, StepDelta, StepPart, StepStarted
 from domain.streams import is_id, otid_of, system_message_id
 from projections.letta import (
-    ApprovalRequestMessage,
-    AssistantMessage,
-    Common,
-    HiddenReasoningMessage,
-    ReasoningMessage,
     Step,
-    SystemMessage,
-    ToolCallMessage,
-    UserMessage,
     date_of,
     delta_message,
     event_message,
@@ -23,7 +15,18 @@ from projections.letta import (
     only,
     part_message,
     ping,
+    step_messages,
     system_message,
+)
+from projections.wire import (
+    ApprovalRequestMessage,
+    AssistantMessage,
+    Common,
+    HiddenReasoningMessage,
+    ReasoningMessage,
+    SystemMessage,
+    ToolCallMessage,
+    UserMessage,
 )
 from tests.examples import (
     AT,
@@ -75,7 +78,7 @@ def grown(i: int, kind: Any, x: str, **more: Any) -> StepDelta:
 
 
 PARTS: list[Any] = [
-    part_message(STEP, one)
+    step_messages(STEP, [one])[0]
     for one in (
         part(0, "text", text="Good day."),
         part(0, "reasoning", text="hm", signature="signed"),
@@ -183,7 +186,7 @@ def test_the_otid_of_a_part_is_the_message_id_with_its_last_bits_replaced_by_the
 
 
 def test_the_otid_of_a_call_that_waits_for_the_client_is_the_message_id() -> None:
-    message = part_message(STEP, part(1, "call", call=call(gated=True)))
+    (message,) = step_messages(STEP, [part(1, "call", call=call(gated=True))])
     assert message["otid"] == message["id"] == REPLY_ID
     assert otid_of(REPLY_ID, 1) != REPLY_ID
 

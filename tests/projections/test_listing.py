@@ -94,11 +94,11 @@ def test_a_step_whose_beginning_was_not_read_is_not_listed() -> None:
     assert place == 3
 
 
-def test_answers_to_approvals_are_not_listed_in_this_version() -> None:
+def test_answers_to_approvals_are_listed() -> None:
     approval = MessageAppended(
         message_id=NEXT_MESSAGE_ID, otid=OTID, role="approval", approvals=(), run_id=NEXT_RUN_ID
     )
-    assert NEXT_MESSAGE_ID not in ids(*asked, approval)
+    assert NEXT_MESSAGE_ID in ids(*asked, approval)
 
 
 def test_the_types_that_a_list_reads_exist() -> None:

@@ -15,8 +15,9 @@ LISTENING = re.compile(r"listening on (http://\S+)")
 class Server:
     """An `everlog serve` on one database file, which can be started again after it died."""
 
-    def __init__(self, database: Path, **environment: str) -> None:
+    def __init__(self, database: Path, *, module: str = "app", **environment: str) -> None:
         self._database = database
+        self._module = module
         self._environment = {**os.environ, **environment}
         self._process: subprocess.Popen[str] | None = None
         self._port = "0"
@@ -24,7 +25,7 @@ class Server:
 
     def start(self) -> "Server":
         """Start it and wait until it says where it listens; a restart keeps the port."""
-        command = [sys.executable, "-m", "app", "serve", "--port", self._port]
+        command = [sys.executable, "-m", self._module, "serve", "--port", self._port]
         self._process = subprocess.Popen(
             [*command, "--database", f"sqlite:///{self._database}"],
             env=self._environment,
@@ -47,6 +48,18 @@ class Server:
         """The process's id."""
         assert self._process is not None
         return self._process.pid
+
+    def tell(self, number: signal.Signals) -> None:
+        """Send a signal and do not wait."""
+        os.kill(self.pid, number)
+
+    def pause(self) -> None:
+        """SIGSTOP: it does nothing more, and does not know."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """SIGCONT: it goes on as if nothing had been."""
+        os.kill(self.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """SIGKILL: no handler runs."""
@@ -72,9 +85,9 @@ class Server:
 
 
 @contextmanager
-def serving(database: Path, **environment: str) -> Generator[Server]:
+def serving(database: Path, *, module: str = "app", **environment: str) -> Generator[Server]:
     """Run a server for as long as the context is open."""
-    server = Server(database, **environment)
+    server = Server(database, module=module, **environment)
     try:
         yield server.start()
     finally:

@@ -1,0 +1,140 @@
+"""How runs end, by themselves or because somebody wants them to."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
+
+from domain.conversation.commands import CancelRuns
+from domain.conversation.facts import ConversationEvent, MessageWithdrawn, WindowRolledBack
+from domain.conversation.state import Conversation
+from domain.errors import Refused
+from domain.run import (
+    CancelReason,
+    EndRun,
+    OpenCall,
+    Run,
+    RunCancelRequested,
+    RunFinished,
+    ToolFinished,
+    ToolStatus,
+)
+
+WORDS: Final[dict[ToolStatus, str]] = {
+    "cancelled": "The run was cancelled before this call had a return.",
+    "denied": "The request was cancelled, so this call was denied.",
+    "error": "The run ended before this call was carried out.",
+}
+
+
+def over(state: Conversation, run: Run, ending: EndRun) -> list[ConversationEvent]:
+    """Give the facts that end a run, and with it those that joined it.
+
+    Calls without a return get one, but for those that the run ends to wait for.
+    """
+    calls = () if ending.stop_reason == "requires_approval" else run.calls
+    status: ToolStatus = "cancelled" if ending.status == "cancelled" else "error"
+    facts: list[ConversationEvent] = [
+        *(closed(call, run.run_id, status) for call in calls),
+        _finished(run, ending),
+    ]
+    for other in state.runs.values():
+        if other.joined == run.run_id:
+            facts.append(_finished(other, ending))
+    if run.cancelled == "rollback":
+        messages = (*run.turn.message_ids, *(call.return_id for call in calls))
+        facts.append(WindowRolledBack(run_ids=run.turn.run_ids, message_ids=messages))
+    return facts
+
+
+def closed(call: OpenCall, run_id: str, status: ToolStatus) -> ToolFinished:
+    """Give a call the return that nobody else will."""
+    return ToolFinished(
+        s=call.s,
+        run_id=run_id,
+        step_id=call.step_id,
+        tool_call_id=call.id,
+        message_id=call.return_id,
+        name=call.name,
+        status=status,
+        content=WORDS[status],
+        source="system",
+    )
+
+
+def _finished(run: Run, ending: EndRun) -> RunFinished:
+    return RunFinished(
+        run_id=run.run_id,
+        epoch=run.epoch or None,
+        status=ending.status,
+        stop_reason=ending.stop_reason,
+        usage=run.usage,
+        error=ending.error,
+    )
+
+
+# --- cancel -----------------------------------------------------------------------------------
+
+
+def cancel(state: Conversation, command: CancelRuns) -> list[ConversationEvent]:
+    """Answer a wish that runs stop. Raises Refused if there is nothing that could."""
+    wanted = [
+        run
+        for run in state.runs.values()
+        if command.run_ids is None or run.run_id in command.run_ids
+    ]
+    denied = _denied(state, command.run_ids)
+    if not wanted and not denied:
+        raise Refused("No active runs to cancel.")
+    return [*stopped(state, wanted, command.reason), *denied]
+
+
+def stopped(
+    state: Conversation, runs: Iterable[Run], reason: CancelReason
+) -> list[ConversationEvent]:
+    """Ask runs to stop; those that nobody has begun are over at once.
+
+    A run that joined another one stops with that one only.
+    """
+    fresh = [run for run in runs if _can_stop(run, reason)]
+    if not fresh:
+        return []
+    facts: list[ConversationEvent] = [
+        RunCancelRequested(run_ids=tuple(run.run_id for run in fresh), reason=reason)
+    ]
+    for run in fresh:
+        if run.epoch == 0:
+            facts += _never_begun(state, run, reason)
+    return facts
+
+
+def _can_stop(run: Run, reason: CancelReason) -> bool:
+    if run.joined is not None:
+        return False
+    return run.cancelled is None or (reason == "rollback" and run.cancelled != reason)
+
+
+def _never_begun(state: Conversation, run: Run, reason: CancelReason) -> list[ConversationEvent]:
+    ids = tuple(one.message.message_id for one in state.waiting if one.message.run_id == run.run_id)
+    withdrawn = [MessageWithdrawn(message_ids=ids, reason=reason)] if ids else []
+    ending = EndRun(run.run_id, 0, "cancelled", "cancelled")
+    return [*withdrawn, *over(state, replace(run, cancelled=reason), ending)]
+
+
+def _denied(state: Conversation, run_ids: tuple[str, ...] | None) -> list[ConversationEvent]:
+    asked = state.asked
+    if asked is None or (run_ids is not None and asked.run_id not in run_ids):
+        return []
+    return [closed(call, asked.run_id, "denied") for call in asked.calls]
+
+
+def denied(state: Conversation, reason: CancelReason) -> list[ConversationEvent]:
+    """Close the calls that wait for the client; a rollback hides the turn they are in."""
+    asked = state.asked
+    if asked is None:
+        return []
+    facts = _denied(state, None)
+    if reason == "rollback":
+        returns = (call.return_id for call in asked.calls)
+        messages = (*asked.turn.message_ids, *returns)
+        facts.append(WindowRolledBack(run_ids=asked.turn.run_ids, message_ids=messages))
+    return facts

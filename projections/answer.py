@@ -1,0 +1,80 @@
+"""What a run came to, as one document (contract section 3.2)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from typing_extensions import TypedDict
+
+from domain.conversation import MessageAppended, MessageQueued
+from domain.event import Recorded
+from domain.run import RunFinished, RunQueued
+from projections.frames import usage_shown
+from projections.letta import only
+from projections.listing import messages_of
+from projections.wire import Message, StopReasonShown, UsageShown
+
+
+class LettaResponse(TypedDict):
+    """A run's output, without the messages that were sent in."""
+
+    messages: list[Message]
+    stop_reason: StopReasonShown
+    usage: UsageShown
+    logprobs: None
+    turns: None
+
+
+def ending_of(facts: Sequence[Recorded[Any]], run_id: str) -> RunFinished:
+    """Give the fact that ended a run. Raises StopIteration if it is not there."""
+    return next(
+        fact.event
+        for fact in facts
+        if isinstance(fact.event, RunFinished) and fact.event.run_id == run_id
+    )
+
+
+def response_of(facts: Sequence[Recorded[Any]], run_id: str) -> LettaResponse:
+    """Give what a run came to, of the types that it was asked for.
+
+    `facts` are its conversation's from its `run.queued` to its `run.finished`, deltas left out or
+    not. A steer's output is that of the run it joined, from there on.
+    """
+    ending = ending_of(facts, run_id)
+    run_ids = {run_id} | _joined(facts, run_id)
+    messages = [
+        item
+        for _, items in messages_of(facts)
+        for item in items
+        if item["run_id"] in run_ids and item["step_id"] is not None
+    ]
+    return {
+        "messages": only(messages, _filters(facts, run_id)),
+        "stop_reason": {"message_type": "stop_reason", "stop_reason": ending.stop_reason},
+        "usage": usage_shown(ending.usage),
+        "logprobs": None,
+        "turns": None,
+    }
+
+
+def _joined(facts: Sequence[Recorded[Any]], run_id: str) -> set[str]:
+    own = {
+        fact.version
+        for fact in facts
+        if isinstance(fact.event, MessageQueued) and fact.event.run_id == run_id
+    }
+    return {
+        fact.event.run_id
+        for fact in facts
+        if isinstance(fact.event, MessageAppended) and fact.event.queued in own
+    }
+
+
+def _filters(facts: Sequence[Recorded[Any]], run_id: str) -> tuple[str, ...] | None:
+    return next(
+        (
+            fact.event.request.filters
+            for fact in facts
+            if isinstance(fact.event, RunQueued) and fact.event.run_id == run_id
+        ),
+        None,
+    )
