@@ -61,7 +61,7 @@ def _check_name(host: str) -> None:
 
 
 def _is_number(host: str) -> bool:
-    return all(part and part[0].isdigit() for part in host.split("."))
+    return ":" not in host and all(part and part[0].isdigit() for part in host.split("."))
 
 
 def _check_address(address: Address) -> None:

@@ -1,0 +1,71 @@
+"""What the server calls on a caller's word, and what it does not."""
+
+import ipaddress
+
+import pytest
+
+from app.addresses import Forbidden, check_url, is_public, resolved
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://example.org/x",
+        "file:///etc/passwd",
+        "example.org",
+        "http://",
+        "http://user:word@example.org/",
+        "http://example.org:port/",
+        "http://[::1",
+        "http://localhost/",
+        "http://api.localhost/",
+        "http://127.0.0.1/",
+        "http://127.1/",
+        "http://2130706433/",
+        "http://0x7f000001/",
+        "http://10.0.0.1/",
+        "http://169.254.169.254/latest/meta-data",
+        "http://[::1]/",
+        "http://[::ffff:127.0.0.1]/",
+        "http://[64:ff9b::7f00:1]/",
+        "http://[2002:7f00:1::]/",
+        "http://[fe80::1]/",
+        "http://0.0.0.0/",
+        "http://224.0.0.1/",
+    ],
+)
+def test_what_is_not_everybody_s_is_not_called(url: str) -> None:
+    with pytest.raises(Forbidden):
+        check_url(url, private=False)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.org",
+        "https://example.org:8443/a?b=c",
+        "http://8.8.8.8/",
+        "http://1e100.net/",
+    ],
+)
+def test_what_is_may_be(url: str) -> None:
+    assert check_url(url, private=False).hostname
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "http://localhost/", "http://[::1]/"])
+def test_the_operator_may_allow_what_is_private(url: str) -> None:
+    assert check_url(url, private=True).hostname
+    with pytest.raises(Forbidden):
+        check_url("ftp://127.0.0.1/", private=True)
+
+
+def test_an_address_inside_another_is_what_counts() -> None:
+    assert is_public(ipaddress.ip_address("64:ff9b::808:808"))
+    assert not is_public(ipaddress.ip_address("64:ff9b::a00:1"))
+
+
+async def test_a_name_is_checked_by_what_it_leads_to() -> None:
+    target = await resolved("http://127.0.0.1:8080/a?b", private=True)
+    assert (target.address, target.port, target.path) == ("127.0.0.1", 8080, "/a?b")
+    with pytest.raises(Forbidden):
+        await resolved("http://127.0.0.1:8080/", private=False)

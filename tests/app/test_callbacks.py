@@ -1,0 +1,210 @@
+"""A run's callback is told of its end: at least once, signed, with patience, and not to anybody."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from app.callbacks import Callbacks, Terms
+from app.execute import Execute
+from app.leases import Leases
+from app.log import Log
+from app.mapper import revive
+from app.sqlite import SQLiteStore
+from domain.conversation import FinishRun, QueueRun
+from domain.event import Recorded
+from domain.run import EndRun, Failure, RunCalledBack, RunRequest
+from tests.examples import BODY_HASH, CONVERSATION_ID, RUN_ID, claim, queue, start
+
+GUARD_S = 30
+
+
+class Receiver:
+    """An HTTP server on loopback that answers with what it is told to, the last one for ever."""
+
+    def __init__(self, *statuses: int) -> None:
+        self._statuses = statuses
+        self.requests: list[tuple[str, dict[str, str], bytes]] = []
+        self._server: asyncio.Server | None = None
+
+    @property
+    def url(self) -> str:
+        assert self._server is not None
+        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/told?key=secret"
+
+    async def __aenter__(self) -> "Receiver":
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            fields = (line.partition(": ") for line in head[1:] if line)
+            headers = {name.lower(): value for name, _, value in fields}
+            body = await reader.readexactly(int(headers["content-length"]))
+            status = self._statuses[min(len(self.requests), len(self._statuses) - 1)]
+            self.requests.append((head[0], headers, body))
+            away = "location: http://127.0.0.1:1/\r\n" if status == 307 else ""
+            writer.write(f"HTTP/1.1 {status} Told\r\n{away}content-length: 0\r\n\r\n".encode())
+            await writer.drain()
+        writer.close()
+
+
+class Node:
+    """What a node has of a server, where only callbacks are at work."""
+
+    def __init__(self, log: Log, name: str, terms: Terms) -> None:
+        self.log = log
+        self.execute = Execute(log)
+        leases = Leases(log, name)
+        self.callbacks = Callbacks(log, self.execute, leases, terms, by=f"callbacks:{name}")
+
+    async def run(self, url: str, *, error: Failure | None = None) -> None:
+        """Have a run queued, and ended."""
+        await self.execute(CONVERSATION_ID, start, "user")
+        message = queue().messages
+        request = RunRequest(callback=url)
+        command = QueueRun(RUN_ID, request, message, "enqueue", BODY_HASH)
+        await self.execute(CONVERSATION_ID, command, "user")
+        await self.execute(CONVERSATION_ID, claim(), "worker")
+        ending = (
+            EndRun(RUN_ID, 1, "completed", "end_turn")
+            if error is None
+            else EndRun(RUN_ID, 1, "failed", "llm_api_error", error)
+        )
+        await self.execute(CONVERSATION_ID, FinishRun(ending), "worker")
+
+    async def told(self) -> Recorded[RunCalledBack]:
+        """Wait until the end of the run was told, or given up."""
+        async with asyncio.timeout(GUARD_S):
+            while True:
+                rows = await self.log.query("SELECT callback_due FROM runs")
+                if rows and rows[0]["callback_due"] == 0:
+                    break
+                await asyncio.sleep(0.01)
+        state = await self.log.read(CONVERSATION_ID)
+        (fact,) = [revive(row) for row in state if row.topic == "run.called_back"]
+        return fact
+
+
+@asynccontextmanager
+async def node(database: Path, *, begin: bool = True, **terms: Any) -> AsyncGenerator[Node]:
+    async with Log(SQLiteStore(database)) as log:
+        given: dict[str, Any] = {"private": True, "pause_s": 0.001, **terms}
+        one = Node(log, "node-1", Terms(**given))
+        if begin:
+            await one.callbacks.start()
+        try:
+            yield one
+        finally:
+            await one.callbacks.stop()
+
+
+async def test_the_end_of_a_run_is_told_once_and_recorded(tmp_path: Path) -> None:
+    async with Receiver(200) as receiver, node(tmp_path / "a.db") as one:
+        await one.run(receiver.url)
+        fact = await one.told()
+    ((line, headers, body),) = receiver.requests
+    assert line == "POST /told?key=secret HTTP/1.1"
+    assert headers["webhook-id"] == RUN_ID
+    assert "webhook-signature" not in headers
+    told = orjson.loads(body)
+    assert (told["run_id"], told["status"]) == (RUN_ID, "completed")
+    assert told["completed_at"]
+    assert told["metadata"]["result"]["stop_reason"]["stop_reason"] == "end_turn"
+    assert (fact.event.attempts, fact.event.status_code, fact.event.error) == (1, 200, None)
+
+
+async def test_a_failed_run_s_callback_says_why(tmp_path: Path) -> None:
+    why = Failure(error_type="llm_timeout", message="It said nothing.")
+    async with Receiver(204) as receiver, node(tmp_path / "a.db") as one:
+        await one.run(receiver.url, error=why)
+        await one.told()
+    told = orjson.loads(receiver.requests[0][2])
+    assert told["status"] == "failed"
+    assert told["metadata"]["error"]["error_type"] == "llm_timeout"
+
+
+async def test_what_passes_by_itself_is_tried_again(tmp_path: Path) -> None:
+    async with Receiver(500, 429, 503, 200) as receiver, node(tmp_path / "a.db") as one:
+        await one.run(receiver.url)
+        fact = await one.told()
+    assert len(receiver.requests) == fact.event.attempts == 4
+    assert len({body for _, _, body in receiver.requests}) == 1
+    assert fact.event.status_code == 200
+
+
+async def test_a_refusal_is_final_and_so_is_a_redirect(tmp_path: Path) -> None:
+    for status in (404, 410, 307):
+        async with Receiver(status) as receiver, node(tmp_path / f"{status}.db") as one:
+            await one.run(receiver.url)
+            fact = await one.told()
+        assert len(receiver.requests) == fact.event.attempts == 1
+        assert fact.event.status_code == status
+        assert fact.event.error is not None
+
+
+async def test_it_is_given_up_in_the_end(tmp_path: Path) -> None:
+    async with Receiver(500) as receiver, node(tmp_path / "a.db", attempts_max=3) as one:
+        await one.run(receiver.url)
+        fact = await one.told()
+    assert len(receiver.requests) == fact.event.attempts == 3
+    assert fact.event.error == "the answer was 500"
+
+
+async def test_nobody_there_is_tried_again_and_told_without_the_url(tmp_path: Path) -> None:
+    async with node(tmp_path / "a.db", attempts_max=2) as one:
+        await one.run("http://127.0.0.1:1/told?key=secret")
+        fact = await one.told()
+    assert (fact.event.attempts, fact.event.error) == (2, "ConnectError")
+
+
+async def test_a_private_address_is_not_called(tmp_path: Path) -> None:
+    async with Receiver(200) as receiver, node(tmp_path / "a.db", private=False) as one:
+        await one.run(receiver.url)
+        fact = await one.told()
+    assert receiver.requests == []
+    assert fact.event.error is not None
+    assert fact.event.error.startswith("Forbidden: 127.0.0.1")
+
+
+async def test_a_receiver_can_check_the_signature(tmp_path: Path) -> None:
+    async with Receiver(200) as receiver, node(tmp_path / "a.db", secret=b"hush") as one:
+        await one.run(receiver.url)
+        await one.told()
+    ((_, headers, body),) = receiver.requests
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    digest = base64.b64encode(hmac.new(b"hush", signed, hashlib.sha256).digest()).decode()
+    assert headers["webhook-signature"] == f"v1,{digest}"
+
+
+async def test_what_was_due_when_a_server_stopped_is_told_by_the_next(tmp_path: Path) -> None:
+    async with Receiver(200) as receiver:
+        async with node(tmp_path / "a.db", begin=False) as one:
+            await one.run(receiver.url)
+        assert receiver.requests == []
+        async with node(tmp_path / "a.db") as one:
+            await one.told()
+    assert len(receiver.requests) == 1
+
+
+async def test_two_nodes_do_not_tell_the_same(tmp_path: Path) -> None:
+    async with Receiver(503, 200) as receiver, node(tmp_path / "a.db") as one:
+        other = Callbacks(
+            one.log, one.execute, Leases(one.log, "node-2"), Terms(private=True), by="other"
+        )
+        await other.start()
+        await one.run(receiver.url)
+        fact = await one.told()
+        await other.stop()
+    assert len(receiver.requests) == fact.event.attempts == 2
