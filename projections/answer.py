@@ -40,12 +40,12 @@ def response_of(facts: Sequence[Recorded[Any]], run_id: str) -> LettaResponse:
     not. A steer's output is that of the run it joined, from there on.
     """
     ending = ending_of(facts, run_id)
-    run_ids = {run_id} | _joined(facts, run_id)
+    since = {run_id: 0, **_joined(facts, run_id)}
     messages = [
         item
-        for _, items in messages_of(facts)
+        for place, items in messages_of(facts)
         for item in items
-        if item["run_id"] in run_ids and item["step_id"] is not None
+        if place >= since.get(item["run_id"] or "", place + 1) and item["step_id"] is not None
     ]
     return {
         "messages": only(messages, _filters(facts, run_id)),
@@ -56,14 +56,15 @@ def response_of(facts: Sequence[Recorded[Any]], run_id: str) -> LettaResponse:
     }
 
 
-def _joined(facts: Sequence[Recorded[Any]], run_id: str) -> set[str]:
+def _joined(facts: Sequence[Recorded[Any]], run_id: str) -> dict[str, int]:
+    """Give the run that this one's messages went into, if any, and since when."""
     own = {
         fact.version
         for fact in facts
         if isinstance(fact.event, MessageQueued) and fact.event.run_id == run_id
     }
     return {
-        fact.event.run_id
+        fact.event.run_id: fact.version
         for fact in facts
         if isinstance(fact.event, MessageAppended) and fact.event.queued in own
     }

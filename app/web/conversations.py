@@ -5,6 +5,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 import orjson
+from starlette.requests import Request
 
 from app.log import utc_now
 from app.memory import compile_system
@@ -18,8 +19,9 @@ from app.web.bodies import (
     UpdateConversation,
 )
 from app.web.endpoint import ConversationId, endpoint
-from app.web.errors import ApiError, NotYet
+from app.web.errors import ApiError, Invalid, NotYet
 from app.web.lookups import living_conversation
+from app.web.requests import KEY_HEADER, checked_key
 from app.web.services import Services
 from domain.conversation import (
     ChangeConversation,
@@ -30,28 +32,53 @@ from domain.conversation import (
     DeleteConversation,
     StartConversation,
 )
-from domain.errors import NotFound
+from domain.errors import NotFound, Refused
 from domain.event import Recorded
-from domain.streams import CONVERSATION, id_of
+from domain.streams import CONVERSATION, derived_id, id_of
 from projections.tables import Scalar
 
 
 async def create_conversation(
-    services: Services, query: CreateConversationQuery, body: CreateConversation | None
+    services: Services,
+    query: CreateConversationQuery,
+    body: CreateConversation | None,
+    request: Request,
 ) -> ConversationAnswer:
-    """Begin a conversation with an agent; its system prompt is compiled now."""
+    """Begin a conversation with an agent; its system prompt is compiled now.
+
+    An Idempotency-Key gives the conversation its id, so that the same one begins once.
+    """
     asked = body or CreateConversation()
     if asked.isolated_block_labels:
         raise NotYet("isolated_block_labels: this version shares an agent's blocks")
     _check_model(asked.model)
-    conversation_id = id_of(CONVERSATION, uuid4())
+    key = request.headers.get(KEY_HEADER)
+    conversation_id = id_of(CONVERSATION, uuid4()) if key is None else named(checked_key(key))
     system = await compile_system(
         services.execute, query.agent_id, conversation_id, utc_now(), Counts()
     )
     settings = ConversationSettings(**sent(asked, leave_out=("isolated_block_labels",)))
     command = StartConversation(query.agent_id, system, settings)
-    facts = await services.execute(conversation_id, command, "user")
+    try:
+        facts = await services.execute(conversation_id, command, "user")
+    except Refused:
+        return await _begun_before(services, conversation_id, query.agent_id)
     return _begun(facts[0])
+
+
+def named(key: str) -> str:
+    """Give the id of the conversation that a key stands for."""
+    return derived_id(CONVERSATION, f"conversation/{key}")
+
+
+async def _begun_before(
+    services: Services, conversation_id: str, agent_id: str
+) -> ConversationAnswer:
+    """Give the conversation that a key began before. Raises 422 if it is another agent's."""
+    state = await living_conversation(services, conversation_id)
+    if state.agent_id != agent_id:
+        raise Invalid("Idempotency-Key: it began a conversation of another agent")
+    return await _row(services, conversation_id)
 
 
 def _begun(fact: Recorded[ConversationStarted]) -> ConversationAnswer:
