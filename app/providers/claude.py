@@ -16,7 +16,7 @@ from pydantic_ai.providers.anthropic import AnthropicProvider
 from app.providers import Delta, ModelError, Reply
 from app.providers.failures import failure_of
 from app.providers.reading import Reader
-from app.providers.rendering import messages_of, tools_of
+from app.providers.rendering import mentioned_tools, messages_of, tools_of
 from projections.request import ModelRequest
 
 VENDOR: Final = "anthropic"
@@ -66,6 +66,8 @@ class Claude:
         model = self._model(request.model)
         settings = settings_of(request.settings, model.profile)
         parameters = parameters_of(request, model.profile)
+        if not request.tools and parameters.function_tools:
+            settings["tool_choice"] = "none"
         messages = messages_of(request, VENDOR)
         reader = Reader()
         streaming = False
@@ -165,7 +167,7 @@ def parameters_of(request: ModelRequest, profile: AnthropicModelProfile) -> Mode
     strict = bool(request.settings.get("strict"))
     if strict and not profile.get("supports_json_schema_output"):
         raise _refused("strict", strict, "is not for this model")
-    tools = tools_of(request.tools, strict=strict)
+    tools = tools_of(request.tools or mentioned_tools(request), strict=strict)
     output = _output_of(request.settings.get("response_format"), profile)
     if output is None:
         return ModelRequestParameters(function_tools=tools)

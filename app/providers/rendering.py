@@ -68,6 +68,15 @@ def tools_of(tools: tuple[ToolSchema, ...], *, strict: bool) -> list[ToolDefinit
     ]
 
 
+def mentioned_tools(request: ModelRequest) -> tuple[ToolSchema, ...]:
+    """Name the tools that were called before, where none is on offer now.
+
+    A vendor refuses calls and results among the messages of a request that declares no tool.
+    """
+    names = dict.fromkeys(name for _, name in _names_of_calls(request.turns))
+    return () if request.tools else tuple(ToolSchema(name=name) for name in names)
+
+
 def _no_parameters() -> dict[str, Any]:
     return {"type": "object", "properties": {}}
 

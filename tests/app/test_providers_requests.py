@@ -221,3 +221,29 @@ async def test_a_setting_that_cannot_be_honoured_is_refused_by_name(
 )
 async def test_an_image_that_is_none_is_refused(source: Base64Source) -> None:
     await refusal_of(asking(user(Image(source=source))))
+
+
+async def test_tools_of_earlier_calls_are_declared_though_none_may_be_called() -> None:
+    body = await sent_for(
+        asking(
+            user(Text(text="look")),
+            assistant(ToolCall(id="toolu_1", name="look", arguments="{}")),
+            user(ToolResult(tool_call_id="toolu_1", content="seen"), Text(text="and?")),
+        )
+    )
+    assert [tool["name"] for tool in body["tools"]] == ["look"]
+    assert body["tool_choice"]["type"] == "none"
+
+
+async def test_a_result_may_hold_pictures() -> None:
+    picture = Image(source=UrlSource(url="https://pictures.example/a.png"))
+    body = await sent_for(
+        asking(
+            user(Text(text="look")),
+            assistant(ToolCall(id="toolu_1", name="look", arguments="{}")),
+            user(ToolResult(tool_call_id="toolu_1", content=(Text(text="this: "), picture))),
+            tools=(ToolSchema(name="look"),),
+        )
+    )
+    (result,) = body["messages"][-1]["content"]
+    assert [part["type"] for part in result["content"]] == ["text", "image"]
