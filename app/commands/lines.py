@@ -24,6 +24,9 @@ SHOWN: Final[dict[str, tuple[str, ...]]] = {
     "step.part": ("kind", "text", "call", "interrupted"),
     "step.finished": ("s", "outcome", "parts", "finish_reason", "error"),
     "step.superseded": ("s", "reason", "attempt"),
+    "tool.started": ("name", "tool_call_id", "epoch"),
+    "tool.finished": ("name", "tool_call_id", "status", "content", "source"),
+    "window.rolled_back": ("run_ids",),
     "agent.created": ("settings",),
     "block.created": ("settings",),
 }
@@ -32,6 +35,7 @@ STYLES: Final = {
     "step": "green",
     "message": "bold",
     "window": "magenta",
+    "tool": "blue",
     "step.delta": "dim",
     "step.superseded": "yellow",
 }

@@ -70,6 +70,11 @@ def test_the_shell_examples_run_unchanged_and_show_what_they_say(tmp_path: Path)
     assert [one["offset"] for one in oldest["events"]] == [1, 2, 3, 4, 5]
     assert [one["type"] for one in newest["events"]] == ["run.finished"]
     assert followed.startswith("id: 3\nevent: message.appended\n")
+    answers, cancelled = shown[4].split("data: ", 1)
+    first_answer, second_answer = re.findall(r"\{\"messages\".*?\"turns\":null\}", answers)
+    assert first_answer == second_answer
+    assert re.search(r"\{\"run-[^}]*\":\"cancelled\"\}", cancelled)
+    assert '"stop_reason":"cancelled"' in cancelled
     at, verdict = re.split(r"(?<=\})(?=\{\"ok\")", window)
     assert json.loads(at)["at"] == 3
     assert json.loads(verdict)["ok"] is True
