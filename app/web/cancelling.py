@@ -13,7 +13,6 @@ from app.web.services import Services
 from domain.content import InputPart
 from domain.conversation import CancelRuns, Conversation
 from domain.errors import Refused
-from domain.run import RunFinished
 
 # A run elsewhere is told within a second; one that is slower to end is waited for no longer.
 END_WAIT_S: Final = 5.0
@@ -59,15 +58,15 @@ def _stoppable(state: Conversation) -> list[str]:
 
 async def _ended(services: Services, stream: str, run_ids: set[str]) -> None:
     """Wait until runs are over, so that whoever cancelled them can go on at once."""
-    state = await services.execute.conversation(stream)
+    version, state = await services.execute.state(stream)
     left = run_ids & state.runs.keys()
-    start = min((state.runs[one].queued_at for one in left), default=0)
     try:
         async with asyncio.timeout(END_WAIT_S):
-            with services.tail.follow(stream, start) as follower:
+            with services.tail.follow(stream, version) as follower:
                 while left:
-                    facts = [revive(row).event for row in await follower.next()]
-                    left -= {one.run_id for one in facts if isinstance(one, RunFinished)}
+                    rows = await follower.next()
+                    ends = (revive(row).event for row in rows if row.topic == "run.finished")
+                    left -= {end.run_id for end in ends}
     except (TimeoutError, Closed):
         return
 

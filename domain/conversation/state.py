@@ -118,12 +118,17 @@ class Conversation:
 
     @property
     def steers(self) -> tuple[WaitingMessage, ...]:
-        """The messages that wait to join the run under way."""
+        """The messages that wait to join the run under way, not one that came before it."""
+        host = self.next_run
         return tuple(
             item
             for item in self.waiting
-            if item.message.mode == "steer" and not self.runs[item.message.run_id].cancelled
+            if host is not None and self._is_for(item.message.run_id, host.run_id)
         )
+
+    def _is_for(self, run_id: str, host: str) -> bool:
+        run = self.runs[run_id]
+        return run.host == host and not run.cancelled
 
 
 def digest_of(tools: Sequence[ToolSchema]) -> str:
@@ -232,6 +237,7 @@ def _queued(state: Conversation, event: RunQueued, version: int) -> Conversation
         event.request,
         on_busy=event.on_busy,
         continues=event.continues,
+        host=_host(state, event),
         tools_at=version if event.tools else event.tools_at,
         calls=_taken_on(state, event),
         turn=_turn(state, event),
@@ -239,6 +245,11 @@ def _queued(state: Conversation, event: RunQueued, version: int) -> Conversation
     state = _with_keys(_with_tools(_in_order(state, run), event, version), event)
     asked = state.asked
     return state if asked is None or asked.run_id != event.continues else replace(state, asked=None)
+
+
+def _host(state: Conversation, event: RunQueued) -> str | None:
+    under_way = state.first_run
+    return under_way.run_id if under_way is not None and event.on_busy == "steer" else None
 
 
 def _taken_on(state: Conversation, event: RunQueued) -> tuple[OpenCall, ...]:

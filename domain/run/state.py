@@ -74,7 +74,10 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run that is not over. A steer's is `joined` to the run that its messages went into."""
+    """A run that is not over.
+
+    A steer's has the `host` that it was meant for, and is `joined` to it once its messages are in.
+    """
 
     run_id: str
     queued_at: int
@@ -84,6 +87,7 @@ class Run:
     tools_at: int | None = None
     claimed: RunClaimed | None = None
     cancelled: CancelReason | None = None
+    host: str | None = None
     joined: str | None = None
     step: OpenStep | None = None
     calls: tuple[OpenCall, ...] = ()

@@ -320,3 +320,14 @@ def test_a_steer_that_comes_too_late_is_next() -> None:
     state = state_of(conversation, *stepping, queued(NEXT_RUN_ID, on_busy="steer"), steer(), ended)
     assert state.next_run is not None
     assert pending(state.next_run, None) == Claim(NEXT_RUN_ID, 1)
+
+
+def test_a_steer_does_not_join_another_turn_than_the_one_it_came_for() -> None:
+    ended = RunFinished(
+        run_id=RUN_ID, epoch=1, status="completed", stop_reason="end_turn", usage=asked[-1].usage
+    )
+    patient = waiting(THIRD_RUN_ID, "message-x")
+    history = [*stepping, queued(THIRD_RUN_ID), patient, queued(NEXT_RUN_ID, on_busy="steer")]
+    state = state_of(conversation, *history, steer(), ended)
+    assert list(state.runs) == [THIRD_RUN_ID, NEXT_RUN_ID]
+    assert state.steers == ()
