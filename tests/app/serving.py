@@ -251,6 +251,7 @@ class Server:
         """Go down in the order of a shutdown."""
         self.tail.close()
         await self.worker.stop()
+        await self.services.catalogue.close()
         await self._open.aclose()
 
     async def kill(self) -> None:
