@@ -25,7 +25,7 @@ from app.web.block_bodies import BlockAnswer, ListCoreBlocks, UpdateBlock
 from app.web.blocks import change_block, changes_of, new_block, shown_block
 from app.web.endpoint import AgentId, BlockId, Label, endpoint
 from app.web.errors import ApiError, Invalid, NotYet
-from app.web.pages import Selection, row_of
+from app.web.pages import Selection, page_of, row_of
 from app.web.services import Services
 from domain import agent as domain
 from domain.agent import Agent, AgentSettings
@@ -248,15 +248,7 @@ async def list_core_blocks(
     blocks = await _core_blocks(services, agent_id)
     if query.order == "desc":
         blocks.reverse()
-    ids = [one.id for one in blocks]
-    for cursor in (query.after, query.before):
-        if cursor is not None and cursor not in ids:
-            raise NotFound("Block", cursor)
-    start = 0 if query.after is None else ids.index(query.after) + 1
-    end = len(ids) if query.before is None else ids.index(query.before)
-    if query.before is not None and query.after is None:
-        start = max(start, end - query.limit)
-    return blocks[start:end][: query.limit]
+    return page_of(blocks, [one.id for one in blocks], query, "Block")
 
 
 async def _core_blocks(services: Services, agent_id: str) -> list[BlockAnswer]:

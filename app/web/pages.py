@@ -1,13 +1,43 @@
 """Pages of agents and blocks: the same cursors, the same order, the same tags."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
 from app.web.errors import ApiError
 from app.web.services import Services
+from domain.errors import NotFound
 from projections.tables import Scalar
 
 Kind = Literal["agent", "block"]
+
+
+Item = TypeVar("Item")
+
+
+class Page(Protocol):
+    """What every list's query has. Cursors are ids; both follow the order."""
+
+    @property
+    def after(self) -> str | None: ...  # noqa: D102 - the class says it
+    @property
+    def before(self) -> str | None: ...  # noqa: D102
+    @property
+    def limit(self) -> int: ...  # noqa: D102
+
+
+def page_of(items: Sequence[Item], ids: Sequence[str], page: Page, kind: str) -> list[Item]:
+    """Cut a page out of a list that is short enough to be held. Raises NotFound for a cursor.
+
+    `before` alone gives the last ones before it: walking back misses none.
+    """
+    for cursor in (page.after, page.before):
+        if cursor is not None and cursor not in ids:
+            raise NotFound(kind, cursor)
+    start = 0 if page.after is None else ids.index(page.after) + 1
+    end = len(ids) if page.before is None else ids.index(page.before)
+    if page.before is not None and page.after is None:
+        start = max(start, end - page.limit)
+    return [*items[start:end][: page.limit]]
 
 
 class Selection:

@@ -12,6 +12,7 @@ from app.web.errors import ApiError
 from app.web.lookups import FoundRun, found_run
 from app.web.message_bodies import ResumeStream
 from app.web.messages import stream_of
+from app.web.pages import page_of
 from app.web.run_bodies import (
     CompletionTokens,
     ListRunMessages,
@@ -222,15 +223,7 @@ async def list_steps(services: Services, run_id: RunId, query: ListSteps) -> lis
     shown = [_step(step, run.row["agent_id"]) for step in steps]
     if query.order == "desc":
         shown.reverse()
-    ids = [one.id for one in shown]
-    for cursor in (query.after, query.before):
-        if cursor is not None and cursor not in ids:
-            raise ApiError(404, f"Step not found with id={cursor}")
-    start = 0 if query.after is None else ids.index(query.after) + 1
-    end = len(ids) if query.before is None else ids.index(query.before)
-    if query.before is not None and query.after is None:
-        start = max(start, end - query.limit)
-    return shown[start:end][: query.limit]
+    return page_of(shown, [one.id for one in shown], query, "Step")
 
 
 def _step(step: StepTaken, agent_id: str) -> StepAnswer:

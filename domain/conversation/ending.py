@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
+from domain.content import Content
 from domain.conversation.commands import CancelRuns
 from domain.conversation.facts import ConversationEvent, MessageWithdrawn, WindowRolledBack
 from domain.conversation.state import Conversation
@@ -16,6 +17,7 @@ from domain.run import (
     RunCancelRequested,
     RunFinished,
     ToolFinished,
+    ToolSource,
     ToolStatus,
 )
 
@@ -48,6 +50,13 @@ def over(state: Conversation, run: Run, ending: EndRun) -> list[ConversationEven
 
 def closed(call: OpenCall, run_id: str, status: ToolStatus) -> ToolFinished:
     """Give a call the return that nobody else will."""
+    return return_of(call, run_id, status, WORDS[status], "system")
+
+
+def return_of(
+    call: OpenCall, run_id: str, status: ToolStatus, content: Content, source: ToolSource
+) -> ToolFinished:
+    """Give what a call came to, as a fact."""
     return ToolFinished(
         s=call.s,
         run_id=run_id,
@@ -56,8 +65,8 @@ def closed(call: OpenCall, run_id: str, status: ToolStatus) -> ToolFinished:
         message_id=call.return_id,
         name=call.name,
         status=status,
-        content=WORDS[status],
-        source="system",
+        content=content,
+        source=source,
     )
 
 

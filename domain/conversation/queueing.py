@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, Literal
 
-from domain.content import Approval, Content, ToolAnswer
+from domain.content import Approval, ToolAnswer
 from domain.conversation.commands import NewApproval, NewMessage, QueueRun
-from domain.conversation.ending import denied, stopped
+from domain.conversation.ending import denied, return_of, stopped
 from domain.conversation.facts import ConversationEvent, MessageAppended, MessageQueued
 from domain.conversation.state import Asked, Conversation, digest_of
 from domain.errors import Busy, Full, KeyReused, Unasked, Waiting
@@ -200,37 +200,16 @@ def _checked(
 def _returned(call: OpenCall, answer: Approval | ToolAnswer, run_id: str) -> ToolFinished | None:
     """Give the return that an answer is; an approved call has none yet."""
     if isinstance(answer, ToolAnswer):
-        status: ToolStatus = "ok" if answer.status == "success" else "error"
-        return _return(call, run_id, status, answer.tool_return, answer)
+        return _from_client(call, run_id, answer)
     if answer.approve:
         return None
     reason = f" Reason: {answer.reason}" if answer.reason else ""
-    return _return(call, run_id, "denied", f"The user denied this tool call.{reason}")
+    return return_of(call, run_id, "denied", f"The user denied this tool call.{reason}", "client")
 
 
-def _return(
-    call: OpenCall,
-    run_id: str,
-    status: ToolStatus,
-    content: Content,
-    answer: ToolAnswer | None = None,
-) -> ToolFinished:
-    finished = ToolFinished(
-        s=call.s,
-        run_id=run_id,
-        step_id=call.step_id,
-        tool_call_id=call.id,
-        message_id=call.return_id,
-        name=call.name,
-        status=status,
-        content=content,
-        source="client",
-    )
-    if answer is None:
-        return finished
-    printed = {
-        name: lines
-        for name, lines in (("stdout", answer.stdout), ("stderr", answer.stderr))
-        if lines is not None
-    }
-    return finished.model_copy(update=printed)
+def _from_client(call: OpenCall, run_id: str, answer: ToolAnswer) -> ToolFinished:
+    status: ToolStatus = "ok" if answer.status == "success" else "error"
+    finished = return_of(call, run_id, status, answer.tool_return, "client")
+    printed = {"stdout": answer.stdout, "stderr": answer.stderr}
+    given = {name: lines for name, lines in printed.items() if lines is not None}
+    return finished.model_copy(update=given)

@@ -14,7 +14,7 @@ from domain.conversation.commands import (
     StartTool,
     SupersedeStep,
 )
-from domain.conversation.ending import over
+from domain.conversation.ending import over, return_of
 from domain.conversation.facts import ConversationEvent, MessageAppended
 from domain.conversation.state import Conversation, WaitingMessage
 from domain.errors import Stale
@@ -27,7 +27,6 @@ from domain.run import (
     StepPart,
     StepStarted,
     StepSuperseded,
-    ToolFinished,
     ToolStarted,
     ending_of,
     step_taken,
@@ -213,17 +212,7 @@ def start_tool(state: Conversation, command: StartTool) -> list[ConversationEven
 def finish_tool(state: Conversation, command: FinishTool) -> list[ConversationEvent]:
     """Record what a call came to. Raises Stale."""
     _, call = _at_call(state, command)
-    finished = ToolFinished(
-        s=command.s,
-        run_id=command.run_id,
-        step_id=call.step_id,
-        tool_call_id=call.id,
-        message_id=call.return_id,
-        name=call.name,
-        status=command.status,
-        content=command.content,
-        source=command.source,
-    )
+    finished = return_of(call, command.run_id, command.status, command.content, command.source)
     optional = {
         "stdout": command.stdout,
         "stderr": command.stderr,
