@@ -40,12 +40,11 @@ def response_of(facts: Sequence[Recorded[Any]], run_id: str) -> LettaResponse:
     not. A steer's output is that of the run it joined, from there on.
     """
     ending = ending_of(facts, run_id)
-    since = {run_id: 0, **_joined(facts, run_id)}
     messages = [
         item
-        for place, items in messages_of(facts)
+        for items in messages_of_run(facts, run_id)
         for item in items
-        if place >= since.get(item["run_id"] or "", place + 1) and item["step_id"] is not None
+        if item["step_id"] is not None
     ]
     return {
         "messages": only(messages, _filters(facts, run_id)),
@@ -54,6 +53,16 @@ def response_of(facts: Sequence[Recorded[Any]], run_id: str) -> LettaResponse:
         "logprobs": None,
         "turns": None,
     }
+
+
+def messages_of_run(facts: Sequence[Recorded[Any]], run_id: str) -> list[list[Message]]:
+    """List what was sent in and what came out of a run, message by message."""
+    since = {run_id: 0, **_joined(facts, run_id)}
+    return [
+        items
+        for place, items in messages_of(facts)
+        if place >= since.get(items[0]["run_id"] or "", place + 1)
+    ]
 
 
 def _joined(facts: Sequence[Recorded[Any]], run_id: str) -> dict[str, int]:

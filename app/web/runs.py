@@ -30,8 +30,8 @@ from domain.errors import NotFound
 from domain.event import Recorded
 from domain.run import RunRequest, RunUsage, Usage, total_of
 from domain.streams import is_default
+from projections.answer import messages_of_run
 from projections.letta import only
-from projections.listing import messages_of
 from projections.steps import StepTaken, steps_of
 from projections.tables import Scalar
 from projections.wire import Message
@@ -158,19 +158,13 @@ async def list_run_messages(
 ) -> list[Message]:
     """List what was sent in and what came out of a run, of the types that it was asked for."""
     run = await found_run(services, run_id)
-    groups = await _groups(services, run)
-    groups = _within(groups, query)
+    groups = _within(messages_of_run(await _facts(services, run), run.run_id), query)
     request = RunRequest.model_validate_json(run.row["request"])
     if query.order == "desc":
         groups = [list(reversed(items)) for items in reversed(groups)]
     elif query.before is not None and query.after is None:
         groups = groups[max(0, len(groups) - query.limit) :]
     return only([item for items in groups[: query.limit] for item in items], request.filters)
-
-
-async def _groups(services: Services, run: FoundRun) -> list[list[Message]]:
-    listed = messages_of(await _facts(services, run))
-    return [items for _, items in listed if items[0]["run_id"] == run.run_id]
 
 
 async def _facts(services: Services, run: FoundRun) -> list[Recorded[Any]]:

@@ -76,7 +76,7 @@ Effect: TypeAlias = Claim | LetIn | TakeStep | CloseStep | RunTool | CloseCall |
 
 ATTEMPTS_EXHAUSTED: Final = Failure(
     error_type="stream_task_cancelled",
-    message=f"The server stopped during each of {ATTEMPTS_MAX} attempts at this step.",
+    message=f"None of {ATTEMPTS_MAX} attempts at this step came to its end: the server stopped.",
 )
 
 

@@ -121,12 +121,14 @@ async def test_a_steer_joins_the_turn_at_its_next_step(tmp_path: Path) -> None:
         facts = await server.events(stream)
         resumed = await server.http.post(f"/v1/runs/{joined[0]['run_id']}/stream", json={})
         replay = frames_of(resumed.text)
+        sent = await server.get(f"/v1/runs/{joined[0]['run_id']}/messages")
     assert told(model.requests[1])[-1] == (
         "user",
         "ok: Waited for 0.3 s.|And this.|That, too.",
     )
     assert kinds_of(joined) == ["ping", "assistant_message", "stop_reason", "usage_statistics"]
     assert replay == joined
+    assert [one["content"] for one in sent] == ["And this.", "That, too.", "Both."]
     assert joined[1] in whole
     assert other.json()["messages"][0]["content"] == "Both."
     ends = [one for one in facts if isinstance(one, RunFinished)]
