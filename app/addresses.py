@@ -11,6 +11,9 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 PORTS: Final = {"http": 80, "https": 443}
 # RFC 6052: the well-known prefix in which a translator finds an IPv4 address.
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+# All that is routed between networks; older Pythons call much of the rest global, too.
+_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
+_EXAMPLES: Final = ipaddress.IPv6Network("3fff::/20")
 
 
 class Forbidden(Exception):
@@ -43,9 +46,18 @@ def check_url(url: str, *, private: bool) -> SplitResult:
         raise Forbidden("it must not hold a user name or a password")
     if not parts.hostname:
         raise Forbidden("it names no host")
+    host = _ascii(parts.hostname)
     if not private:
-        _check_name(parts.hostname)
+        _check_name(host.removesuffix("."))
     return parts
+
+
+def _ascii(host: str) -> str:
+    """Spell a name as it is looked up, and as it goes into a header."""
+    try:
+        return host.encode("idna").decode()
+    except UnicodeError:
+        raise Forbidden("its host is not a name") from None
 
 
 def _check_name(host: str) -> None:
@@ -77,6 +89,8 @@ def is_public(address: Address) -> bool:
             embedded = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if embedded is not None:
             return is_public(embedded)
+        if address not in _UNICAST or address in _EXAMPLES:
+            return False
     return address.is_global and not address.is_multicast
 
 
@@ -86,7 +100,7 @@ async def resolved(url: str, *, private: bool) -> Target:
     The caller connects to this address and not to the name, which could lead elsewhere by then.
     """
     parts = check_url(url, private=private)
-    host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
+    host, port = _ascii(parts.hostname or ""), parts.port or PORTS[parts.scheme]
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = [str(one[4][0]) for one in found]

@@ -8,7 +8,6 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import ipaddress
 import logging
 import time
 from dataclasses import dataclass
@@ -22,7 +21,9 @@ from app.execute import Execute, TooMuchContention
 from app.leases import Leases
 from app.log import Log, StoreUnavailable
 from app.mapper import Row, revive
+from app.store import Store
 from domain.conversation import RecordCallback
+from domain.event import Recorded
 from projections.answer import ending_of, response_of
 
 AT_ONCE_MAX: Final = 32
@@ -64,6 +65,10 @@ class Terms:
     attempts_max: int = ATTEMPTS_MAX
 
 
+class Overtaken(Exception):
+    """Another node has the lease by now, and tells."""
+
+
 class Callbacks:
     """Delivers the callbacks of one log, in the name of one node."""
 
@@ -78,8 +83,11 @@ class Callbacks:
         self._due = asyncio.Event()
         self._telling: dict[str, asyncio.Task[None]] = {}
         self._watch: asyncio.Task[None] | None = None
-        self._client = httpx2.AsyncClient(
-            timeout=TIMEOUT_S, follow_redirects=False, trust_env=False
+        # Not a client: that one keeps cookies, by address, and logs URLs with their queries.
+        # A connection is used once, as hosts of one address have certificates of their own.
+        self._transport = httpx2.AsyncHTTPTransport(
+            trust_env=False,
+            limits=httpx2.Limits(max_connections=AT_ONCE_MAX, max_keepalive_connections=0),
         )
         log.listen(self._noticed)
 
@@ -95,7 +103,7 @@ class Callbacks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        await self._client.aclose()
+        await self._transport.aclose()
 
     def _noticed(self, _stream: str, rows: list[Row]) -> None:
         if any(row.topic == "run.finished" for row in rows):
@@ -113,12 +121,17 @@ class Callbacks:
                 await self._begin()
             except StoreUnavailable as error:
                 logger.warning("callbacks wait: %s", error)
+            except Exception:
+                # The watch may never stop: nothing would be told and nobody would know.
+                logger.exception("callbacks wait")
 
     async def _begin(self) -> None:
         """Begin to tell of what is due and not being told of."""
+        # Taken before the query: what is told while it runs may still look due in its answer.
+        before = {*self._telling}
         for row in await self._log.query(_DUE, (PAGE,)):
             run_id = row["run_id"]
-            if run_id not in self._telling and len(self._telling) < AT_ONCE_MAX:
+            if run_id not in before and len(self._telling) < AT_ONCE_MAX:
                 task = asyncio.create_task(self._tell(row), name=f"callback {run_id}")
                 self._telling[run_id] = task
                 task.add_done_callback(lambda _, run_id=run_id: self._telling.pop(run_id))
@@ -132,17 +145,18 @@ class Callbacks:
                 await self._execute(row["conversation_id"], command, self._by)
         except (StoreUnavailable, TooMuchContention) as error:
             logger.warning("%s: its callback is not recorded: %s", run_id, error)
-        except Exception:
-            logger.exception("%s: its callback failed", run_id)
+        except Overtaken:
+            logger.info("%s: another node tells of it", run_id)
+        except Exception as error:  # noqa: BLE001 - a run's trouble is its own
+            _log_failure(run_id, error)
 
     async def _delivered(self, row: dict[str, Any]) -> tuple[int, Outcome]:
         try:
             return await self._deliver(row)
-        except StoreUnavailable:
+        except (StoreUnavailable, Overtaken):
             raise
-        except Exception as error:
-            # Whatever it is, it would be the same the next time: recorded, not tried for ever.
-            logger.exception("%s: its callback cannot be made", row["run_id"])
+        except Exception as error:  # noqa: BLE001 - the same the next time: not tried for ever
+            _log_failure(row["run_id"], error)
             return 0, Outcome(error=type(error).__name__)
 
     async def _deliver(self, row: dict[str, Any]) -> tuple[int, Outcome]:
@@ -155,16 +169,11 @@ class Callbacks:
                 return attempt, outcome
             await asyncio.sleep(min(pause_s, PAUSE_S_MAX))
             attempt, pause_s = attempt + 1, pause_s * 2
-            await self._leases.take(row["run_id"], LEASE_MS)
+            if not await self._leases.take(row["run_id"], LEASE_MS):
+                raise Overtaken
 
     async def _body(self, row: dict[str, Any]) -> bytes:
-        rows = await self._log.read(
-            row["conversation_id"],
-            after=row["queued_at"] - 1,
-            upto=row["finished_at"],
-            deltas=False,
-        )
-        facts = [revive(one) for one in rows]
+        facts = await self._log.in_reader(lambda: _facts(self._log.store, row))
         ending = ending_of(facts, row["run_id"])
         metadata: dict[str, Any] = {"result": response_of(facts, row["run_id"])}
         if ending.error is not None:
@@ -193,24 +202,40 @@ class Callbacks:
     async def _sent(self, target: Target, headers: dict[str, str], body: bytes) -> Outcome:
         """Post to the address that was checked, under the name that was asked for.
 
-        Leaving the response unread closes the connection: its body is of no interest.
+        The response stays unread: its body is of no interest.
         """
-        named = (
-            target.host if target.port == PORTS[target.scheme] else f"{target.host}:{target.port}"
-        )
-        async with self._client.stream(
+        request = httpx2.Request(
             "POST",
             f"{target.scheme}://{_in_url(target.address)}:{target.port}{target.path}",
-            headers={**headers, "host": named},
+            headers={**headers, "host": _named(target)},
             content=body,
             extensions={"sni_hostname": target.host},
-        ) as answer:
-            return outcome_of(answer.status_code)
+        )
+        answer = await self._transport.handle_async_request(request)
+        await answer.aclose()
+        return outcome_of(answer.status_code)
 
 
-def _in_url(address: str) -> str:
-    bare = address.partition("%")[0]
-    return f"[{bare}]" if ipaddress.ip_address(bare).version == 6 else bare  # noqa: PLR2004
+def _facts(store: Store, row: dict[str, Any]) -> list[Recorded[Any]]:
+    """Read a run's facts in a reader's thread: a long one must not hold the loop."""
+    rows = store.read(
+        row["conversation_id"], after=row["queued_at"] - 1, upto=row["finished_at"], deltas=False
+    )
+    return [revive(one) for one in rows]
+
+
+def _log_failure(run_id: str, error: Exception) -> None:
+    """Log an error by its name alone: its words may hold a message's."""
+    logger.error("%s: its callback failed: %s", run_id, type(error).__name__)
+
+
+def _named(target: Target) -> str:
+    host = _in_url(target.host)
+    return host if target.port == PORTS[target.scheme] else f"{host}:{target.port}"
+
+
+def _in_url(host: str) -> str:
+    return f"[{host.partition('%')[0]}]" if ":" in host else host
 
 
 def outcome_of(status_code: int) -> Outcome:

@@ -10,7 +10,7 @@ another process has written.
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 from app.effects import Effects
@@ -111,7 +111,7 @@ class Worker:
             task = asyncio.create_task(self._serve(stream), name=f"worker {stream}")
             self._tasks[stream] = task
 
-    async def _each(self, period_s: float, act: Any) -> None:
+    async def _each(self, period_s: float, act: Callable[[], Awaitable[object]]) -> None:
         while True:
             await asyncio.sleep(period_s)
             try:

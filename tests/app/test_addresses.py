@@ -1,6 +1,8 @@
 """What the server calls on a caller's word, and what it does not."""
 
+import asyncio
 import ipaddress
+from typing import Any
 
 import pytest
 
@@ -32,6 +34,15 @@ from app.addresses import Forbidden, check_url, is_public, resolved
         "http://[fe80::1]/",
         "http://0.0.0.0/",
         "http://224.0.0.1/",
+        "http://localhost./",
+        "http://127.0.0.1./",
+        "http://①②⑦.⓪.⓪.①/",
+        "http://[::127.0.0.1]/",
+        "http://[fec0::1]/",
+        "http://[64:ff9b:1::7f00:1]/",
+        "http://[3fff::1]/",
+        "http://[5f00::1]/",
+        "http://a..example.org/",
     ],
 )
 def test_what_is_not_everybody_s_is_not_called(url: str) -> None:
@@ -46,6 +57,8 @@ def test_what_is_not_everybody_s_is_not_called(url: str) -> None:
         "https://example.org:8443/a?b=c",
         "http://8.8.8.8/",
         "http://1e100.net/",
+        "http://bücher.example/",
+        "http://[2606:4700::1111]/",
     ],
 )
 def test_what_is_may_be(url: str) -> None:
@@ -57,6 +70,15 @@ def test_the_operator_may_allow_what_is_private(url: str) -> None:
     assert check_url(url, private=True).hostname
     with pytest.raises(Forbidden):
         check_url("ftp://127.0.0.1/", private=True)
+
+
+async def test_a_name_goes_out_in_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def found(*_: object, **__: object) -> list[Any]:
+        return [(None, None, 0, "", ("8.8.8.8", 80))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", found)
+    target = await resolved("http://bücher.example/", private=False)
+    assert (target.host, target.address) == ("xn--bcher-kva.example", "8.8.8.8")
 
 
 def test_an_address_inside_another_is_what_counts() -> None:

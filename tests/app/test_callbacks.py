@@ -4,12 +4,15 @@ import asyncio
 import base64
 import hashlib
 import hmac
-from collections.abc import AsyncGenerator
+import logging
+import socket
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 
 from app.callbacks import Callbacks, Terms
 from app.execute import Execute
@@ -17,9 +20,11 @@ from app.leases import Leases
 from app.log import Log
 from app.mapper import revive
 from app.sqlite import SQLiteStore
+from app.store import Store
 from domain.conversation import FinishRun, QueueRun
 from domain.event import Recorded
 from domain.run import EndRun, Failure, RunCalledBack, RunRequest
+from projections.tables import LEASE_MS, Scalar
 from tests.examples import BODY_HASH, CONVERSATION_ID, RUN_ID, claim, queue, start
 
 GUARD_S = 30
@@ -28,18 +33,22 @@ GUARD_S = 30
 class Receiver:
     """An HTTP server on loopback that answers with what it is told to, the last one for ever."""
 
-    def __init__(self, *statuses: int) -> None:
+    def __init__(self, *statuses: int, host: str = "127.0.0.1") -> None:
         self._statuses = statuses
+        self._host = host
+        self.answering = asyncio.Event()
+        self.answering.set()
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
         self._server: asyncio.Server | None = None
 
     @property
     def url(self) -> str:
         assert self._server is not None
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/told?key=secret"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._server.sockets[0].getsockname()[1]}/told?key=secret"
 
     async def __aenter__(self) -> "Receiver":
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, self._host, 0)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -54,8 +63,11 @@ class Receiver:
             body = await reader.readexactly(int(headers["content-length"]))
             status = self._statuses[min(len(self.requests), len(self._statuses) - 1)]
             self.requests.append((head[0], headers, body))
+            await self.answering.wait()
             away = "location: http://127.0.0.1:1/\r\n" if status == 307 else ""
-            writer.write(f"HTTP/1.1 {status} Told\r\n{away}content-length: 0\r\n\r\n".encode())
+            writer.write(
+                f"HTTP/1.1 {status} Told\r\n{away}set-cookie: a=b\r\ncontent-length: 0\r\n\r\n".encode()
+            )
             await writer.drain()
         writer.close()
 
@@ -63,11 +75,10 @@ class Receiver:
 class Node:
     """What a node has of a server, where only callbacks are at work."""
 
-    def __init__(self, log: Log, name: str, terms: Terms) -> None:
+    def __init__(self, log: Log, leases: Leases, terms: Terms) -> None:
         self.log = log
         self.execute = Execute(log)
-        leases = Leases(log, name)
-        self.callbacks = Callbacks(log, self.execute, leases, terms, by=f"callbacks:{name}")
+        self.callbacks = Callbacks(log, self.execute, leases, terms, by="callbacks:node-1")
 
     async def run(self, url: str, *, error: Failure | None = None) -> None:
         """Have a run queued, and ended."""
@@ -97,11 +108,64 @@ class Node:
         return fact
 
 
+class TroubledLog(Log):
+    """A log whose first query fails, in a way that nobody thought of."""
+
+    queries = 0
+
+    async def query(self, sql: str, params: Sequence[Scalar] = ()) -> list[dict[str, Any]]:
+        self.queries += 1
+        if self.queries == 1:
+            raise RuntimeError("out of threads")
+        return await super().query(sql, params)
+
+
+class LateLog(Log):
+    """A log whose query for what is due can be kept from giving the answer it has."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.answering = asyncio.Event()
+        self.answering.set()
+        self.answers = 0
+
+    async def query(self, sql: str, params: Sequence[Scalar] = ()) -> list[dict[str, Any]]:
+        rows = await super().query(sql, params)
+        if params:
+            self.answers += 1
+            await self.answering.wait()
+        return rows
+
+    async def answered(self, times: int) -> None:
+        """Wait for so many more answers to be had, given or not."""
+        wanted = self.answers + times
+        async with asyncio.timeout(GUARD_S):
+            while self.answers < wanted:
+                await asyncio.sleep(0.01)
+
+
+class LostLeases(Leases):
+    """Leases of a node that loses what it has after the first."""
+
+    takes = 0
+
+    async def take(self, work: str, for_ms: int = LEASE_MS) -> bool:
+        self.takes += 1
+        return self.takes == 1 and await super().take(work, for_ms)
+
+
 @asynccontextmanager
-async def node(database: Path, *, begin: bool = True, **terms: Any) -> AsyncGenerator[Node]:
-    async with Log(SQLiteStore(database)) as log:
+async def node(
+    database: Path,
+    *,
+    begin: bool = True,
+    log_of: Callable[[Store], Log] = Log,
+    leases_of: Callable[[Log, str], Leases] = Leases,
+    **terms: Any,
+) -> AsyncGenerator[Node]:
+    async with log_of(SQLiteStore(database)) as log:
         given: dict[str, Any] = {"private": True, "pause_s": 0.001, **terms}
-        one = Node(log, "node-1", Terms(**given))
+        one = Node(log, leases_of(log, "node-1"), Terms(**given))
         if begin:
             await one.callbacks.start()
         try:
@@ -208,3 +272,68 @@ async def test_two_nodes_do_not_tell_the_same(tmp_path: Path) -> None:
         fact = await one.told()
         await other.stop()
     assert len(receiver.requests) == fact.event.attempts == 2
+
+
+async def test_neither_cookies_nor_logs_carry_anything_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with Receiver(503, 200) as receiver, node(tmp_path / "a.db") as one:
+        await one.run(receiver.url)
+        await one.told()
+    assert len(receiver.requests) == 2
+    assert not any("cookie" in headers for _, headers, _ in receiver.requests)
+    assert "key=secret" not in caplog.text
+
+
+async def test_a_host_of_colons_is_named_in_brackets(tmp_path: Path) -> None:
+    if not _has_ipv6():
+        pytest.skip("no IPv6 on this machine")
+    async with Receiver(200, host="::1") as receiver, node(tmp_path / "a.db") as one:
+        await one.run(receiver.url)
+        await one.told()
+        assert receiver.requests[0][1]["host"] == receiver.url.split("/")[2]
+
+
+def _has_ipv6() -> bool:
+    with suppress(OSError), socket.socket(socket.AF_INET6) as one:
+        one.bind(("::1", 0))
+        return True
+    return False
+
+
+async def test_an_unforeseen_error_does_not_end_the_watch(tmp_path: Path) -> None:
+    async with Receiver(200) as receiver, node(tmp_path / "a.db", log_of=TroubledLog) as one:
+        await one.run(receiver.url)
+        await one.told()
+    assert len(receiver.requests) == 1
+
+
+async def test_what_was_told_while_a_query_ran_is_not_told_again(tmp_path: Path) -> None:
+    async with Receiver(200) as receiver, node(tmp_path / "a.db", log_of=LateLog) as one:
+        assert isinstance(one.log, LateLog)
+        receiver.answering.clear()
+        await one.run(receiver.url)
+        async with asyncio.timeout(GUARD_S):
+            while not receiver.requests:
+                await asyncio.sleep(0.01)
+        one.log.answering.clear()
+        await one.log.answered(1)
+        receiver.answering.set()
+        await one.told()
+        one.log.answering.set()
+        await one.log.answered(2)
+    assert len(receiver.requests) == 1
+
+
+async def test_who_has_lost_the_lease_stops_telling(tmp_path: Path) -> None:
+    async with Receiver(503) as receiver, node(tmp_path / "a.db", leases_of=LostLeases) as one:
+        await one.run(receiver.url)
+        async with asyncio.timeout(GUARD_S):
+            while not await one.log.query("SELECT 1 FROM leases WHERE work = ?", (RUN_ID,)):
+                await asyncio.sleep(0.01)
+            while not receiver.requests:
+                await asyncio.sleep(0.01)
+        state = await one.log.read(CONVERSATION_ID)
+    assert len(receiver.requests) == 1
+    assert not [row for row in state if row.topic == "run.called_back"]

@@ -92,3 +92,11 @@ def test_every_file_that_is_named_exists() -> None:
     named = set(re.findall(r"`((?:benchmarks|tests)/[\w./]+)`", README))
     assert named
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_every_benchmark_that_is_named_begins() -> None:
+    named = set(re.findall(r"python -m (benchmarks\.\w+)", README))
+    assert named
+    for module in sorted(named):
+        # What they measure is the machine's to say; that they can be asked is ours.
+        assert "usage:" in shell(f"cd {ROOT} && {sys.executable} -m {module} --help")
