@@ -77,6 +77,7 @@ class Node:
 
     def __init__(self, log: Log, leases: Leases, terms: Terms) -> None:
         self.log = log
+        self.leases = leases
         self.execute = Execute(log)
         self.callbacks = Callbacks(log, self.execute, leases, terms, by="callbacks:node-1")
 
@@ -328,11 +329,10 @@ async def test_what_was_told_while_a_query_ran_is_not_told_again(tmp_path: Path)
 
 async def test_who_has_lost_the_lease_stops_telling(tmp_path: Path) -> None:
     async with Receiver(503) as receiver, node(tmp_path / "a.db", leases_of=LostLeases) as one:
+        assert isinstance(one.leases, LostLeases)
         await one.run(receiver.url)
         async with asyncio.timeout(GUARD_S):
-            while not await one.log.query("SELECT 1 FROM leases WHERE work = ?", (RUN_ID,)):
-                await asyncio.sleep(0.01)
-            while not receiver.requests:
+            while one.leases.takes < 3:
                 await asyncio.sleep(0.01)
         state = await one.log.read(CONVERSATION_ID)
     assert len(receiver.requests) == 1

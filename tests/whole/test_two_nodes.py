@@ -127,3 +127,72 @@ async def test_a_run_is_cancelled_from_the_node_that_does_not_own_it(tmp_path: P
                 facts = await until(second, stream, lambda all: of(all, "run.finished"))
                 assert of(facts, "step.finished")[0]["data"]["outcome"] == "interrupted"
                 check_fence(facts)
+
+
+async def test_one_key_sent_to_both_nodes_at_once_is_one_run(tmp_path: Path) -> None:
+    async with Vendor() as vendor:
+        with two_nodes(tmp_path / "shared.db", vendor) as (one, other):
+            async with client_of(one) as first, client_of(other) as second:
+                stream = await new_conversation(
+                    first, await new_agent(first, "anthropic/claude-haiku-4-5")
+                )
+
+                async def ask(client: httpx2.AsyncClient) -> str:
+                    answer = await client.post(
+                        f"/v1/conversations/{stream}/messages",
+                        json={"input": "[[words:20]][[delay:20]]", "stream_tokens": True},
+                        headers={"idempotency-key": "the-one"},
+                    )
+                    assert answer.status_code == 200, answer.text
+                    return answer.text
+
+                answers = await asyncio.gather(*(ask(client) for client in [first, second] * 5))
+                assert len(set(answers)) == 1
+                facts = await facts_of(first, stream)
+                assert len(of(facts, "run.queued")) == len(of(facts, "run.finished")) == 1
+                assert len(vendor.bodies) == 1
+
+
+async def test_messages_sent_to_both_nodes_take_turns(tmp_path: Path) -> None:
+    async with Vendor() as vendor:
+        with two_nodes(tmp_path / "shared.db", vendor) as (one, other):
+            async with client_of(one) as first, client_of(other) as second:
+                stream = await new_conversation(
+                    first, await new_agent(first, "anthropic/claude-haiku-4-5")
+                )
+
+                async def ask(client: httpx2.AsyncClient, number: int) -> None:
+                    body = {"input": f"Number {number}. [[words:5]]", "streaming": False}
+                    answer = await client.post(f"/v1/conversations/{stream}/messages", json=body)
+                    assert answer.json()["stop_reason"]["stop_reason"] == "end_turn"
+
+                clients = [first, second] * 5
+                await asyncio.gather(*(ask(one, n) for n, one in enumerate(clients)))
+                facts = await facts_of(second, stream)
+                assert len(of(facts, "run.queued")) == len(of(facts, "run.finished")) == 10
+                # Never two steps at once, and every message in the window of its own turn.
+                kinds = [one["type"] for one in of(facts, "step.started", "step.finished")]
+                assert kinds == ["step.started", "step.finished"] * 10
+                assert len(vendor.bodies) == 10
+                await verified(first, stream)
+
+
+async def test_what_a_killed_node_was_at_is_finished_by_the_other(tmp_path: Path) -> None:
+    async with Vendor() as vendor:
+        with two_nodes(tmp_path / "shared.db", vendor) as (one, other):
+            async with client_of(one) as first, client_of(other) as second:
+                agent = await new_agent(first, "anthropic/claude-haiku-4-5")
+                streams = [await new_conversation(first, agent) for _ in range(CONVERSATIONS)]
+                talks = [
+                    asyncio.create_task(say(first, stream, "[[words:40]][[delay:100]]"))
+                    for stream in streams
+                ]
+                for stream in streams:
+                    await until(second, stream, lambda all: of(all, "step.delta"))
+                one.kill()
+                await asyncio.wait(talks)
+                for stream in streams:
+                    facts = await until(second, stream, lambda all: of(all, "run.finished"))
+                    assert owner_of(facts) == "late"
+                    check_fence(facts)
+                    assert of(facts, "run.finished")[0]["data"]["status"] == "completed"
