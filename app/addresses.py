@@ -94,20 +94,22 @@ def is_public(address: Address) -> bool:
     return address.is_global and not address.is_multicast
 
 
-async def resolved(url: str, *, private: bool) -> Target:
-    """Find the address of a URL. Raises Forbidden if any of them is private, OSError if none is.
+async def resolved(url: str, *, private: bool, turn: int = 0) -> Target:
+    """Find an address of a URL, another at each `turn`. Raises Forbidden if any of them is private.
 
     The caller connects to this address and not to the name, which could lead elsewhere by then.
+    Raises OSError for a name that leads nowhere.
     """
     parts = check_url(url, private=private)
     host, port = _ascii(parts.hostname or ""), parts.port or PORTS[parts.scheme]
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = [str(one[4][0]) for one in found]
-    if not private:
-        for address in addresses:
-            _check_address(ipaddress.ip_address(address.partition("%")[0]))
+    checked = (ipaddress.ip_address(address.partition("%")[0]) for address in addresses)
+    if not private and not all(map(is_public, checked)):
+        # Not which: what names lead to inside is nobody's business.
+        raise Forbidden(f"{host} does not lead to where everybody can reach")
+    address = addresses[turn % len(addresses)]
     path = parts.path or "/"
-    return Target(
-        parts.scheme, host, addresses[0], port, f"{path}?{parts.query}" if parts.query else path
-    )
+    query = f"?{parts.query}" if parts.query else ""
+    return Target(parts.scheme, host, address, port, f"{path}{query}")

@@ -143,6 +143,7 @@ class Callbacks:
                 attempts, outcome = await self._delivered(row)
                 command = RecordCallback(run_id, attempts, outcome.status_code, outcome.error)
                 await self._execute(row["conversation_id"], command, self._by)
+                await self._leases.drop(run_id)
         except (StoreUnavailable, TooMuchContention) as error:
             logger.warning("%s: its callback is not recorded: %s", run_id, error)
         except Overtaken:
@@ -164,7 +165,7 @@ class Callbacks:
         body = await self._body(row)
         attempt, pause_s = 1, self._terms.pause_s
         while True:
-            outcome = await self._post(row["run_id"], row["callback_url"], body)
+            outcome = await self._post(row, body, attempt)
             if outcome.final or attempt >= self._terms.attempts_max:
                 return attempt, outcome
             await asyncio.sleep(min(pause_s, PAUSE_S_MAX))
@@ -187,11 +188,13 @@ class Callbacks:
             }
         )
 
-    async def _post(self, run_id: str, url: str, body: bytes) -> Outcome:
-        headers = headers_of(run_id, int(time.time()), body, self._terms.secret)
+    async def _post(self, row: dict[str, Any], body: bytes, attempt: int) -> Outcome:
+        """Post once; a name with several addresses is tried at each in turn."""
+        headers = headers_of(row["run_id"], int(time.time()), body, self._terms.secret)
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                target = await resolved(url, private=self._terms.private)
+                private = self._terms.private
+                target = await resolved(row["callback_url"], private=private, turn=attempt - 1)
                 return await self._sent(target, headers, body)
         except Forbidden as error:
             return Outcome(error=f"Forbidden: {error}")

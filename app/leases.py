@@ -40,6 +40,11 @@ class Leases:
         store, mine = self._log.store, [*works]
         return await self._log.in_writer(lambda: store.renew(mine, self._node, LEASE_MS))
 
+    async def drop(self, work: str) -> None:
+        """Forget work that is done."""
+        store = self._log.store
+        await self._log.in_writer(lambda: store.drop(work, self._node))
+
     async def release(self) -> None:
         """Let others take over at once."""
         store = self._log.store

@@ -228,6 +228,11 @@ class SQLiteStore(SQLiteAggregateRecorder):
                     lost.add(work)
         return lost
 
+    def drop(self, work: str, holder: str) -> None:
+        """Forget a holder's lease: the work is done, and nobody will want it again."""
+        with self.datastore.transaction(commit=True) as c:
+            c.execute("DELETE FROM leases WHERE work = ? AND holder = ?", (work, holder))
+
     def release(self, holder: str | None = None) -> None:
         """Let a holder's leases lapse now, or everybody's."""
         whose = "" if holder is None else " WHERE holder = ?"

@@ -84,6 +84,10 @@ class Store(Protocol):
         """Renew leases that `holder` has; give those it had no more."""
         ...
 
+    def drop(self, work: str, holder: str) -> None:
+        """Forget a holder's lease: the work is done, and nobody will want it again."""
+        ...
+
     def release(self, holder: str | None = None) -> None:
         """Let a holder's leases lapse now, or everybody's."""
         ...

@@ -55,8 +55,9 @@ def application(settings: Settings) -> Starlette:
                 yield
             finally:
                 services.tail.close()
-                await worker.stop()
+                # Before the worker, which lets go of all of this node's leases.
                 await callbacks.stop()
+                await worker.stop()
                 await services.catalogue.close()
 
     app = Starlette(

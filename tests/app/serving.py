@@ -104,6 +104,9 @@ class BreakableStore:
     def renew(self, works: Sequence[str], holder: str, for_ms: int) -> set[str]:
         return self._working().renew(works, holder, for_ms)
 
+    def drop(self, work: str, holder: str) -> None:
+        self._working().drop(work, holder)
+
     def release(self, holder: str | None = None) -> None:
         self._working().release(holder)
 
