@@ -48,7 +48,9 @@ async def create_agent_message_async(
     background = body.model_copy(update={"background": True, "streaming": False})
     command = command_of(background, keys_of(body, request.headers), body.callback_url)
     run = await accept(services, stream, state, command, request)
-    return await shown_run(services, run.run_id)
+    shown = await shown_run(services, run.run_id)
+    # A new one is shown as it was taken in: by now it may be under way, or over.
+    return shown.model_copy(update=AS_ACCEPTED) if run.run_id == command.run_id else shown
 
 
 def _check_callback(services: Services, url: str) -> None:
@@ -92,6 +94,12 @@ async def _streams_of(
     return streams
 
 
+AS_ACCEPTED: Final = {
+    "status": "created",
+    "stop_reason": None,
+    "completed_at": None,
+    "total_duration_ns": None,
+}
 MESSAGES: Final = "/v1/agents/{agent_id}/messages"
 ENDPOINTS: Final = [
     endpoint(
