@@ -11,6 +11,7 @@ from app.mapper import GENESIS, Row, data_of, envelope_of, hash_of, revive, stat
 from domain.content import OutputPart, Reasoning, Redacted, Text, ToolCall
 from domain.conversation import (
     AppendDeltas,
+    CancelRuns,
     ChangeConversation,
     Conversation,
     ConversationChanged,
@@ -38,6 +39,7 @@ from domain.run import (
     Failure,
     FinishReason,
     LetIn,
+    OnBusy,
     Run,
     RunQueued,
     RunRequest,
@@ -157,10 +159,16 @@ REPLIES = st.lists(PARTS, min_size=1, max_size=4).map(tuple) | st.lists(PARTS, m
     tuple
 )
 
-Move: TypeAlias = Literal["say", "work", "crash", "fail", "rename", "delete"]
+Move: TypeAlias = Literal[
+    "say", "work", "crash", "fail", "rename", "delete", "cancel", "interrupt", "steer", "rollback"
+]
 # What a server does most is work.
-MOVES = st.sampled_from(
-    ("say", "say", "work", "work", "work", "work", "work", "work", "crash", "fail", "rename")
+MOVES: st.SearchStrategy[Move] = st.sampled_from(
+    (
+        *("say", "say"),
+        *("work", "work", "work", "work", "work", "work", "work", "work"),
+        *("crash", "fail", "rename", "cancel", "interrupt", "steer", "rollback"),
+    )
 )
 
 
@@ -202,6 +210,10 @@ class History:
                 self._try(ChangeConversation(ConversationChanged(summary=self.draw(WORDS))))
             case "delete":
                 self._try(DeleteConversation())
+            case "cancel":
+                self._try(CancelRuns())
+            case "interrupt" | "steer" | "rollback":
+                self._say(move)
 
     def work(self) -> None:
         """Do a piece of what the run whose turn it is is owed."""
@@ -293,15 +305,15 @@ class History:
             )
         )
 
-    def _say(self) -> None:
+    def _say(self, on_busy: OnBusy | None = None) -> None:
         request = self.draw(REQUESTS)
         roles = self.draw(st.lists(st.sampled_from(("user", "user", "system")), max_size=2))
         messages = tuple(
             NewMessage(self._new(MESSAGE), self._new("x")[2:], role, self.draw(WORDS))
             for role in ("user", *roles)
         )
-        on_busy = "reject" if request.streaming else "enqueue"
-        self._try(QueueRun(self._new(RUN), request, messages, on_busy, BODY_HASH))
+        usual: OnBusy = "reject" if request.streaming else "enqueue"
+        self._try(QueueRun(self._new(RUN), request, messages, on_busy or usual, BODY_HASH))
 
     def _fail(self) -> None:
         run: Run | None = self.state.next_run
