@@ -225,6 +225,8 @@ def finish_tool(state: Conversation, command: FinishTool) -> list[ConversationEv
 def finish_run(state: Conversation, command: FinishRun) -> list[ConversationEvent]:
     """Record the end of a run. Raises Stale."""
     run = _held(state, command.ending.run_id, command.ending.epoch)
+    if run.cancelled and command.ending.status != "cancelled":
+        raise Stale(f"{run.run_id} is cancelled: it can end in no other way.")
     if run.step is None:
         # Messages that waited for a run that never began are let in all the same: none is lost.
         return [*_let_in(state, run.run_id, _own(run)), *over(state, run, command.ending)]

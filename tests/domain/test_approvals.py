@@ -260,6 +260,12 @@ def test_only_the_holder_of_the_run_writes_of_its_tools() -> None:
     given(conversation, *asked).when(start_tool()).then_refused(Stale)
 
 
+def test_a_cancelled_run_cannot_fail_any_more() -> None:
+    failing = FinishRun(EndRun(RUN_ID, 1, "failed", "error"))
+    for history in (stepping, working):
+        given(conversation, *history, cancel_requested()).when(failing).then_refused(Stale)
+
+
 def test_a_cancelled_run_s_calls_are_closed_as_cancelled() -> None:
     state = state_of(conversation, *working, cancel_requested())
     effect = pending(state.runs[RUN_ID], 1)
