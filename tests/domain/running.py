@@ -33,6 +33,8 @@ from domain.run import (
     CloseCall,
     CloseStep,
     EndRun,
+    Failure,
+    FinishReason,
     LetIn,
     OnBusy,
     Run,
@@ -48,6 +50,7 @@ from projections.parts import interrupted_parts
 from tests.examples import AT, CONVERSATION_ID, MANIFEST, MODEL, claim, start
 
 LEASE_S = 10
+TROUBLE = Failure(error_type="llm_error", message="The model's vendor failed.")
 WEATHER = ToolSchema(name="weather")
 Facts: TypeAlias = list[Recorded[Any]]
 
@@ -61,6 +64,8 @@ class Stream:
     prev: bytes = GENESIS
     now_s: int = 0
     lease: tuple[str, int] = ("", 0)
+    # Claims, as (run, epoch), that a crash or a pause past the lease has struck.
+    struck: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
     _ids: int = 0
 
     def do(self, command: ConversationCommand, by: str = "user", skew_s: int = 0) -> Facts:
@@ -137,6 +142,7 @@ class Worker:
 
     def crash(self) -> None:
         """Forget everything but its name."""
+        self.stream.struck.add(self.held)
         self.held, self.view = ("", 0), conversation.initial
 
     def act(self, reply: str) -> bool:
@@ -192,7 +198,10 @@ class Worker:
     def _claim(self, run: Run, effect: Claim) -> None:
         if run.epoch and not self.stream.free(self.name):
             return
+        lapsed = self.stream.lease[0] != self.name and self.stream.free(self.name)
         self._do(claim(effect.run_id, effect.epoch))
+        if lapsed:
+            self.stream.struck.add((run.run_id, run.epoch))
         self.held = (effect.run_id, effect.epoch)
         self.stream.lease = (self.name, self.stream.now_s + LEASE_S)
 
@@ -232,6 +241,17 @@ class Worker:
                 self.held = ("", 0)
             self.look()
 
+    def give_up(self) -> None:
+        """End the run, as after an error that no second try helps against."""
+        run = self.view.next_run
+        if run is None or (run.epoch and self.held != (run.run_id, run.epoch)):
+            return
+        try:
+            self._do(FinishRun(EndRun(run.run_id, run.epoch, "failed", "llm_api_error", TROUBLE)))
+        except DomainError:
+            self.held = ("", 0)
+        self.look()
+
     def _talk(self, run: Run, s: int, reply: str) -> None:
         """Go on with a step: say something, fail before it, or come to its end."""
         run_id, epoch = run.run_id, run.epoch
@@ -240,14 +260,16 @@ class Worker:
         elif reply == "fail":
             self._do(SupersedeStep(run_id, epoch, s, "provider_error", 500))
         else:
-            self._do(FinishStep(run_id, epoch, s, "ok", parts=self._parts(s, reply)))
+            why: FinishReason = "length" if reply == "length" else "stop"
+            parts = self._parts(s, reply)
+            self._do(FinishStep(run_id, epoch, s, "ok", parts=parts, finish_reason=why))
 
     def _parts(self, s: int, reply: str) -> tuple[StepPart, ...]:
         facts = (fact.event for fact in self.stream.facts)
         text = "".join(one.x for one in facts if isinstance(one, StepDelta) and one.s == s)
         parts = [StepPart(s=s, i=0, kind="text", text=text)]
         names = {"gated": ["weather"], "server": ["count"], "once": ["wait"]}.get(reply, [])
-        if reply == "both":
+        if reply in ("both", "length"):
             names = ["weather", "wait"]
         for i, name in enumerate(names, start=1):
             call = CalledTool(id=f"call-{i}", name=name, arguments="{}")

@@ -16,6 +16,7 @@ from hypothesis.stateful import (
 from domain.content import Approval, ToolAnswer
 from domain.conversation import (
     CancelRuns,
+    DeleteConversation,
     HideRun,
     MessageAppended,
     MessageQueued,
@@ -43,9 +44,9 @@ HOUR_S = 3600
 WORKERS = 3
 MODES = st.sampled_from(("reject", "enqueue", "enqueue", "interrupt", "rollback", "steer"))
 REPLIES = st.sampled_from(
-    ("say", "say", "say", "fail", "end", "end", "gated", "server", "once", "both")
+    ("say", "say", "say", "fail", "end", "end", "gated", "server", "once", "both", "length")
 )
-ACTS = st.lists(REPLIES, min_size=1, max_size=3)
+ACTS = st.lists(REPLIES, min_size=1, max_size=4)
 WHO = st.integers(0, WORKERS - 1)
 KEYS = st.sampled_from((("a",), ("b",), ("otid:1",), ("otid:1", "otid:2"), ("otid:3",)))
 
@@ -60,6 +61,8 @@ class Runs(RuleBasedStateMachine):
             Worker(f"node-{number}", skew_s, self.stream) for number, skew_s in enumerate(skews)
         ]
         self.checked = 0
+        # What each key was first accepted with: kept here, not read from the state under test.
+        self.accepted: dict[str, str] = {}
 
     # --- what clients do ------------------------------------------------------------------
 
@@ -69,21 +72,21 @@ class Runs(RuleBasedStateMachine):
 
     @rule(on_busy=MODES, keys=KEYS, body=st.sampled_from(("x", "x", "y")))
     def say_again(self, on_busy: Any, keys: tuple[str, ...], body: str) -> None:
-        known = {key: self.stream.state.keys[key] for key in keys if key in self.stream.state.keys}
+        known = {key: self.accepted[key] for key in keys if key in self.accepted}
         before = len(self.stream.facts)
         command = self.stream.request(on_busy, keys, body, tools=False)
-        same = len(known) == len(keys) and {use.body_hash for use in known.values()} == {body}
+        same = len(known) == len(keys) and set(known.values()) == {body}
         try:
             self.stream.do(command)
         except KeyReused:
             assert known
             assert not same
         except DomainError:
-            assert not known
+            assert not known or self.stream.state.deleted
         else:
             assert same or not known
-        if known:
-            assert len(self.stream.facts) == before
+            self.accepted.update(dict.fromkeys(keys, body))
+        assert (len(self.stream.facts) == before) or not known
 
     @rule(some=st.booleans(), pick=st.integers(0, 5), reason=st.sampled_from(("user", "rollback")))
     @precondition(lambda self: len(self.stream.facts) % 4 == 0)
@@ -110,6 +113,11 @@ class Runs(RuleBasedStateMachine):
         queued = [one.event.run_id for one in self.stream.facts if isinstance(one.event, RunQueued)]
         if queued:
             self._try(HideRun(queued[pick % len(queued)]))
+
+    @rule()
+    @precondition(lambda self: len(self.stream.facts) % (4 if self.stream.state.asked else 16) == 3)
+    def delete(self) -> None:
+        self._try(DeleteConversation())
 
     # --- what workers do ------------------------------------------------------------------
 
@@ -147,6 +155,24 @@ class Runs(RuleBasedStateMachine):
     def fail_and_fail(self, who: int) -> None:
         """Every attempt at a step fails before it has said anything."""
         self.work_awake(who, ["fail"] * 9)
+
+    @rule(before=ACTS, who=WHO, reply=REPLIES, failing=st.booleans())
+    def cancelled_under(self, before: list[str], who: int, reply: str, failing: bool) -> None:
+        """A cancel comes while a worker is at it; what it does next, it does not knowing that."""
+        self._try(self.stream.request("reject", (), "words", tools=False))
+        self.take_over(who, before)
+        self._try(CancelRuns())
+        if failing:
+            self.workers[who].give_up()
+        else:
+            self.workers[who].act(reply)
+
+    @rule(who=WHO, awake=st.booleans())
+    @precondition(lambda self: len(self.stream.facts) % 2 == 0)
+    def give_up(self, who: int, awake: bool) -> None:
+        if awake:
+            self.workers[who].look()
+        self.workers[who].give_up()
 
     @rule(who=WHO)
     def look(self, who: int) -> None:
@@ -190,7 +216,11 @@ class Runs(RuleBasedStateMachine):
     def nothing_is_broken(self) -> None:
         if len(self.stream.facts) != self.checked:
             self.checked = len(self.stream.facts)
-            assert self.stream.folded() == self.stream.state
+            state = self.stream.state
+            assert self.stream.folded() == state
+            if state.deleted:
+                assert state.asked is None
+                assert all(run.cancelled or run.joined for run in state.runs.values())
             check(self.stream)
 
     def teardown(self) -> None:
@@ -222,6 +252,7 @@ class Runs(RuleBasedStateMachine):
 def check(stream: Stream) -> None:
     """Check all that can be checked at any moment."""
     check_runs(stream.facts)
+    check_calls(stream)
     check_cancels(stream.facts)
     fate = fate_of(stream.facts)
     assert not fate or max(fate.values()) == 1
@@ -256,14 +287,39 @@ def check_runs(facts: Facts) -> None:
                 assert epochs[run_id] == epoch or closing
             case StepFinished() | StepSuperseded() as event:
                 assert event.s == open_step
+                run_id, epoch = steps[event.s]
+                taking_over = isinstance(event, StepSuperseded) and event.reason == "taken_over"
+                closing = isinstance(event, StepFinished) and event.outcome != "ok"
+                assert epochs[run_id] == epoch + taking_over or closing
                 open_step = None
             case ToolStarted() as event:
                 assert event.epoch == epochs[event.run_id]
                 assert event.run_id not in over
             case RunFinished() as event:
                 assert event.run_id not in over
+                assert open_step is None or steps[open_step][0] != event.run_id
                 assert (event.epoch or 0) == epochs.get(event.run_id, 0)
                 over.add(event.run_id)
+            case _:
+                pass
+
+
+def check_calls(stream: Stream) -> None:
+    """The model is called again only after a failure on record, a crash, or a pause."""
+    calls: Counter[tuple[str, int]] = Counter()
+    again: Counter[tuple[str, int]] = Counter()
+    steps: dict[int, StepStarted] = {}
+    for fact in stream.facts:
+        match fact.event:
+            case StepStarted() as event:
+                steps[fact.version] = event
+                calls[event.run_id, event.index] += 1
+                assert calls[event.run_id, event.index] <= 1 + again[event.run_id, event.index]
+            case StepSuperseded() as event:
+                step = steps[event.s]
+                struck = (step.run_id, step.epoch) in stream.struck
+                assert event.reason == "provider_error" or struck
+                again[step.run_id, step.index] += 1
             case _:
                 pass
 
