@@ -120,7 +120,7 @@ class Callbacks:
             try:
                 await self._begin()
             except StoreUnavailable as error:
-                logger.warning("callbacks wait: %s", error)
+                logger.info("callbacks wait: %s", error)
             except Exception:
                 # The watch may never stop: nothing would be told and nobody would know.
                 logger.exception("callbacks wait")

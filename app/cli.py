@@ -28,7 +28,7 @@ Database = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help="The database, as sqlite:///FILE; else EVERLOG_DATABASE_URL.",
+        help="The database, sqlite:///FILE or postgresql://…; else EVERLOG_DATABASE_URL.",
         show_default="sqlite:///everlog.db",
     ),
 ]
@@ -110,7 +110,10 @@ def verify(
     ] = None,
     database: Database = None,
 ) -> None:
-    """Check that every fact is there, unchanged and in order. The server must not be running."""
+    """Check that every fact is there, unchanged and in order.
+
+    A file's server must not be running; a Postgres may be in use.
+    """
     _module("maintain").verify(stream, database)
 
 
@@ -118,6 +121,37 @@ def verify(
 def rebuild(database: Database = None) -> None:
     """Write the read tables again from the log. The server must not be running."""
     _module("maintain").rebuild(database)
+
+
+@cli.command()
+def migrate(
+    database: Database = None,
+    *,
+    distributed: Annotated[
+        bool,
+        typer.Option(
+            "--distributed", help="Spread the tables over a Citus cluster, by conversation."
+        ),
+    ] = False,
+) -> None:
+    """Create Everlog's tables in a Postgres, or bring them up to date.
+
+    It may be run again, and by several at once. A SQLite file needs none of it.
+    """
+    _module("move").run_migrate(database, distributed=distributed)
+
+
+@cli.command()
+def copy(
+    source: Annotated[str, typer.Argument(metavar="FROM", help="The database to copy.")],
+    target: Annotated[str, typer.Argument(metavar="TO", help="A database that is migrated.")],
+) -> None:
+    """Copy everything from one database to another, such as sqlite:///a.db postgresql://….
+
+    Offsets and hashes stay as they are, and are checked. If it is stopped, run it again. Neither
+    database may be in use by a server.
+    """
+    _module("move").run_copy(source, target)
 
 
 @cli.command()

@@ -22,6 +22,8 @@ from domain.event import Command, Decider, Recorded
 from domain.streams import AGENT, BLOCK, CONVERSATION, kind_of
 
 TRIES_MAX: Final = 50
+# How often others may come first before they are kept out.
+LOCKED_FROM_TRY: Final = 2
 STATES_CACHED_MAX: Final = 5_000
 
 DECIDERS: Final[dict[str, Decider[Any, Any, Any]]] = {
@@ -37,11 +39,15 @@ class TooMuchContention(Exception):
 
 @dataclass(slots=True)
 class Head:
-    """A stream's state at a version, and the append, if any, that it still waits for."""
+    """A stream's state at a version, and the append, if any, that it still waits for.
+
+    `stored` is the newest version and state before it that are known to be stored.
+    """
 
     version: int
     state: Any
     queued: asyncio.Future[list[Recorded[Any]]] | None = None
+    stored: tuple[int, Any] | None = None
 
     @property
     def lost(self) -> bool:
@@ -50,6 +56,11 @@ class Head:
         if queued is None or not queued.done():
             return False
         return queued.cancelled() or queued.exception() is not None
+
+    @property
+    def settled(self) -> bool:
+        """Whether all that the state holds is stored."""
+        return (self.queued is None or self.queued.done()) and not self.lost
 
 
 class Execute:
@@ -63,30 +74,35 @@ class Execute:
     async def __call__(self, stream: str, command: Command, by: str) -> list[Recorded[Any]]:
         """Have `command` decided and its facts stored; give them, [] if there was nothing to do.
 
+        A yes may rest on a state that others have left behind: then its append loses. A no may not.
         Raises what `decide` raises, StoreUnavailable, or TooMuchContention.
         """
-        for _ in range(TRIES_MAX):
-            head = await self._head(stream)
+        newest = self._log.store.exclusive
+        for attempt in range(TRIES_MAX):
             try:
-                events = DECIDERS[kind_of(stream)].decide(head.state, command)
-            except DomainError:
-                if await self._settled(stream, head):
-                    raise
-                continue
-            if not events:
-                if await self._settled(stream, head):
-                    return []
-                continue
-            try:
-                return await self._append(stream, head, events, by)
+                if attempt >= LOCKED_FROM_TRY and not self._log.store.exclusive:
+                    return await self._under_lock(stream, command, by)
+                head = await self._head(stream, newest=newest)
+                refusal, events = _decided(stream, head.state, command)
+                if events:
+                    return await self._append(stream, head, events, by)
             except VersionConflict:
-                self._forget(stream, head)
+                newest = True
+                continue
+            if not await self._settled(stream, head):
+                continue
+            if not newest:
+                newest = True
+            elif refusal is not None:
+                raise refusal
+            else:
+                return []
         raise TooMuchContention(f"{stream}: {TRIES_MAX} tries, and others came first each time")
 
     async def state(self, stream: str) -> tuple[int, Any]:
         """Give the committed version and state of a stream; 0 and the initial one if unknown."""
         while True:
-            head = await self._head(stream)
+            head = await self._head(stream, newest=True)
             version, state = head.version, head.state
             if await self._settled(stream, head):
                 return version, state
@@ -110,14 +126,38 @@ class Execute:
         expected, state = head.version, head.state
         for version, event in enumerate(events, start=expected + 1):
             state = decider.evolve(state, event, version)
+        if head.settled:
+            head.stored = (head.version, head.state)
         queued = self._log.append(stream, expected, events, by)
         head.version, head.state, head.queued = expected + len(events), state, queued
         try:
             # Shielded: a caller that goes away does not take back what it has asked for.
             return await asyncio.shield(queued)
         except Exception:
-            self._forget(stream, head)
+            self._go_back(stream, head)
             raise
+
+    async def _under_lock(self, stream: str, command: Command, by: str) -> list[Recorded[Any]]:
+        """Decide where nobody can come first: else a busy writer elsewhere may do so every time."""
+        cached = self._heads.get(stream)
+        base = cached.stored if cached is not None and cached.stored is not None else None
+        head = Head(*(base or (0, DECIDERS[kind_of(stream)].initial)))
+
+        def decide(version: int) -> Sequence[Any]:
+            store, after = self._log.store, head.version
+            _evolve(stream, head, store.read(stream, after=after, upto=version, deltas=False))
+            refusal, events = _decided(stream, head.state, command)
+            if refusal is not None:
+                raise refusal
+            return events
+
+        facts = await self._log.append_under_lock(stream, decide, by)
+        evolve = DECIDERS[kind_of(stream)].evolve
+        for fact in facts:
+            head.version, head.state = fact.version, evolve(head.state, fact.event, fact.version)
+        head.stored = (head.version, head.state)
+        self._remember(stream, head)
+        return facts
 
     async def _settled(self, stream: str, head: Head) -> bool:
         """Wait until what `head` rests on is committed; False if it was lost."""
@@ -127,21 +167,24 @@ class Execute:
         try:
             await asyncio.shield(queued)
         except VersionConflict:
-            self._forget(stream, head)
+            self._go_back(stream, head)
             return False
         return True
 
-    async def _head(self, stream: str) -> Head:
+    async def _head(self, stream: str, *, newest: bool) -> Head:
+        """Give a stream's state; `newest` has it caught up with what other processes wrote."""
         head = self._heads.get(stream)
         if head is not None and not head.lost:
             self._heads.move_to_end(stream)
-            if not self._log.store.exclusive and (head.queued is None or head.queued.done()):
+            if newest and head.settled and not self._log.store.exclusive:
                 await self._catch_up(stream, head)
             if not head.lost:
                 return head
         if head is not None:
             # Whoever appended it may be gone, or not have been told yet.
-            self._forget(stream, head)
+            self._go_back(stream, head)
+            if stream in self._heads:
+                return await self._head(stream, newest=newest)
         return await self._load(stream)
 
     async def _load(self, stream: str) -> Head:
@@ -155,6 +198,7 @@ class Execute:
 
     async def _fold(self, stream: str) -> Head:
         head = await self._log.in_reader(lambda: _folded(self._log.store, stream))
+        head.stored = (head.version, head.state)
         self._remember(stream, head)
         return head
 
@@ -164,6 +208,7 @@ class Execute:
         if head.version == before:
             _evolve(stream, head, rows)
             head.version = version
+            head.stored = (version, head.state)
 
     def _remember(self, stream: str, head: Head) -> None:
         self._heads[stream] = head
@@ -173,9 +218,22 @@ class Execute:
                 return
             del self._heads[oldest]
 
-    def _forget(self, stream: str, head: Head) -> None:
-        if self._heads.get(stream) is head:
+    def _go_back(self, stream: str, head: Head) -> None:
+        """Leave a state that was not stored for the last one that was, or for none."""
+        if self._heads.get(stream) is not head:
+            return
+        if head.stored is None or self._log.store.exclusive:
             del self._heads[stream]
+        else:
+            self._heads[stream] = Head(*head.stored, stored=head.stored)
+
+
+def _decided(stream: str, state: Any, command: Command) -> tuple[DomainError | None, Sequence[Any]]:
+    """Have a command decided: a refusal, or events."""
+    try:
+        return None, DECIDERS[kind_of(stream)].decide(state, command)
+    except DomainError as error:
+        return error, ()
 
 
 def _folded(store: Store, stream: str) -> Head:

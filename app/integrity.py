@@ -21,9 +21,10 @@ Progress: TypeAlias = Callable[[int], None]
 
 _ORPHANS: Final = (
     "SELECT DISTINCT originator_id AS id FROM stored_events "
-    "WHERE originator_id NOT IN (SELECT id FROM streams) ORDER BY originator_id"
+    "WHERE NOT EXISTS (SELECT 1 FROM streams WHERE streams.id = stored_events.originator_id) "
+    "ORDER BY originator_id"
 )
-_SIZE: Final = "SELECT coalesce(sum(head), 0) AS facts FROM streams"
+_SIZE: Final = "SELECT CAST(coalesce(sum(head), 0) AS bigint) AS facts FROM streams"
 
 
 def _unwatched(_offsets: int) -> None:
@@ -79,7 +80,7 @@ def _flaw_of(
     store: Store, stream: str, head: int, digest: bytes, progress: Progress
 ) -> Flaw | None:
     version, last = 0, GENESIS
-    for page in _pages(store, stream, upto=head):
+    for page in pages_of(store, stream, upto=head):
         for row in page:
             if row.version != version + 1:
                 return Flaw(version + 1, "it is missing")
@@ -149,7 +150,7 @@ def rebuild_tables(store: Store, progress: Progress = _unwatched) -> list[str]:
     held: list[Patch] = []
     for stream in streams_of(store):
         done = 0
-        for page in _pages(store, stream, deltas=False):
+        for page in pages_of(store, stream, deltas=False):
             held += _patches_of(page, unreadable)
             if len(held) > PATCHES_HELD_MAX:
                 store.upsert(held)
@@ -177,19 +178,24 @@ def size_of(store: Store) -> int:
     return store.query(_SIZE)[0]["facts"]
 
 
-def streams_of(store: Store) -> Iterator[str]:
-    """Name every stream: those with a head, then any that have facts but no head."""
+def heads_of(store: Store) -> Iterator[tuple[str, int, bytes]]:
+    """Give every stream's id, head and hash, in order of id."""
     after = ""
     while page := store.streams(after):
-        yield from (stream for stream, _, _ in page)
+        yield from page
         after = page[-1][0]
+
+
+def streams_of(store: Store) -> Iterator[str]:
+    """Name every stream: those with a head, then any that have facts but no head."""
+    yield from (stream for stream, _, _ in heads_of(store))
     yield from (row["id"] for row in store.query(_ORPHANS))
 
 
-def _pages(
-    store: Store, stream: str, *, upto: int = VERSION_MAX, deltas: bool = True
+def pages_of(
+    store: Store, stream: str, *, after: int = 0, upto: int = VERSION_MAX, deltas: bool = True
 ) -> Iterator[list[Row]]:
-    after = 0
+    """Give a stream's rows with `after < version <= upto`, page by page."""
     while page := store.read(stream, after=after, upto=upto, limit=PAGE_ROWS, deltas=deltas):
         yield page
         after = page[-1].version

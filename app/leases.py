@@ -21,9 +21,10 @@ class Leases:
         self._node = node
 
     async def begin(self) -> None:
-        """Void the leases of a file's last owner: no other process can be at work in it."""
-        if self._log.store.exclusive:
-            await self._log.in_writer(self._log.store.release)
+        """Void the leases of those who are surely dead: a file's last owner, our own namesake."""
+        store = self._log.store
+        whose = None if store.exclusive else self._node
+        await self._log.in_writer(lambda: store.release(whose))
 
     async def free(self, work: str) -> bool:
         """Tell whether nobody else is at it."""

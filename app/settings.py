@@ -5,6 +5,7 @@ import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -18,6 +19,7 @@ from pydantic_core import from_json
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX: Final = "EVERLOG_"
+POSTGRES_SCHEMES: Final = ("postgresql", "postgres")
 MEBIBYTE: Final = 1024 * 1024
 
 
@@ -25,25 +27,39 @@ class BadSetting(Exception):
     """A value that cannot be used; the message is one line and names the variable."""
 
 
-def sqlite_path(url: str) -> Path:
-    """Give the file that a database URL names. Raises ValueError for any other kind of URL.
+def sqlite_path(url: str) -> Path | None:
+    """Give the file that a database URL names, None if it names a Postgres.
 
-    As everywhere, three slashes lead to a relative path and four to an absolute one.
+    As everywhere, three slashes lead to a relative path and four to an absolute one. Raises
+    ValueError for any other kind of URL.
     """
     scheme, separator, rest = url.partition("://")
     if not separator:
         raise ValueError("must be a URL; a file is written as sqlite:///everlog.db")
+    if scheme in POSTGRES_SCHEMES:
+        return None
     if scheme != "sqlite":
         # The rest of the URL may hold a password, so only its scheme is repeated.
-        raise ValueError(f"only SQLite is supported by this version (sqlite:///FILE), not {scheme}")
+        raise ValueError(f"must be sqlite:///FILE or postgresql://…, not {scheme}")
     path = rest.removeprefix("/")
     if path == rest or path in ("", ":memory:") or path.endswith("/"):
         raise ValueError("names no file; write sqlite:///relative.db or sqlite:////absolute.db")
     return Path(path)
 
 
+def shown(url: str) -> str:
+    """Name a database without what is secret in its URL."""
+    path = sqlite_path(url)
+    if path is not None:
+        return str(path)
+    parts = urlsplit(url)
+    socket = parse_qs(parts.query).get("host", [""])[0]
+    where = f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return f"{where}?host={socket}" if socket else where
+
+
 def _database_url(url: str) -> str:
-    sqlite_path(url)
+    shown(url)
     return url
 
 
@@ -115,12 +131,22 @@ class Settings(BaseSettings):
     delta_pace_ms: int = Field(default=25, ge=0, le=10_000)
     ping_interval_s: float = Field(default=20.0, gt=0, le=3600)
     body_bytes_max: int = Field(default=10 * MEBIBYTE, ge=1024, le=1024 * MEBIBYTE)
-    runs_at_once_max: int = Field(default=256, ge=1, le=100_000)
+    # 0 makes a node that serves requests and leaves all runs to the others.
+    runs_at_once_max: int = Field(default=256, ge=0, le=100_000)
+
+    # Reading threads, each with a connection of its own; on Postgres a node has two more, one that
+    # writes and one that listens.
+    database_readers: int = Field(default=4, ge=1, le=64)
+    database_connect_timeout_s: float = Field(default=3.0, ge=1, le=60)
+    database_statement_timeout_s: float = Field(default=5.0, ge=0.1, le=3600)
+    database_lock_timeout_s: float = Field(default=2.0, ge=0.1, le=3600)
+    # How long a commit without an answer is tried again before it is answered with 503.
+    database_patience_s: float = Field(default=5.0, ge=0, le=300)
 
     @property
-    def database_path(self) -> Path:
-        """The file that holds everything."""
-        return sqlite_path(self.database_url)
+    def database(self) -> str:
+        """The database, as it may be shown."""
+        return shown(self.database_url)
 
 
 def load(**given: Any) -> Settings:

@@ -23,10 +23,8 @@ from eventsourcing.sqlite import (
 )
 
 from app.mapper import Row
-from app.store import VERSION_MAX, Sealed
+from app.store import SCHEMA_VERSION, VERSION_MAX, DatabaseInUse, NewerSchema, Sealed
 from projections.tables import TABLES, Patch, Scalar, Table, merged
-
-SCHEMA_VERSION: Final = 2
 
 _LOG_SCHEMA: Final = (
     "CREATE TABLE IF NOT EXISTS stored_events (originator_id TEXT NOT NULL, "
@@ -71,14 +69,6 @@ _RENEW: Final = f"UPDATE leases SET expires_at = {_NOW} + ? WHERE work = ? AND h
 _FREE: Final = f"SELECT 1 FROM leases WHERE work = ? AND holder <> ? AND expires_at > {_NOW}"  # noqa: S608
 
 
-class DatabaseInUse(Exception):
-    """Another process owns the file."""
-
-
-class NewerSchema(Exception):
-    """The file was written by a newer Everlog."""
-
-
 class _Pool(SQLiteConnectionPool):
     """Connections that wait for the disk at every commit."""
 
@@ -102,6 +92,7 @@ class SQLiteStore(SQLiteAggregateRecorder):
 
     # No other process can append, so a cached head needs no look at the file.
     exclusive: bool = True
+    bell: None = None
 
     def __init__(self, path: Path) -> None:
         """Open or create the file. Raises DatabaseInUse or NewerSchema."""
@@ -164,10 +155,21 @@ class SQLiteStore(SQLiteAggregateRecorder):
         c.execute(_ADVANCE, (one.stream, head, one.hash, one.expected, one.prev))
         return c.sqlite_cursor.rowcount == 1
 
+    @contextmanager
+    def locked(self, stream: str) -> Generator[None]:  # noqa: ARG002 - the file is ours as it is
+        """Keep others from appending: there are none."""
+        yield
+
     def head(self, stream: str) -> tuple[int, bytes] | None:
         """Give a stream's last version and hash, None if there is no such stream."""
         found = self.query("SELECT head, hash FROM streams WHERE id = ?", (stream,))
         return (found[0]["head"], found[0]["hash"]) if found else None
+
+    def heads(self, streams: Sequence[str]) -> dict[str, int]:
+        """Give the last versions of those of the streams that exist."""
+        marks = ", ".join("?" * len(streams))
+        sql = f"SELECT id, head FROM streams WHERE id IN ({marks})"  # noqa: S608 - only marks
+        return {row["id"]: row["head"] for row in self.query(sql, streams)}
 
     def read(  # noqa: PLR0913 - the bounds of a page
         self,
@@ -249,6 +251,10 @@ class SQLiteStore(SQLiteAggregateRecorder):
         sql = "SELECT id, head, hash FROM streams WHERE id > ? ORDER BY id LIMIT ?"
         return [(row["id"], row["head"], row["hash"]) for row in self.query(sql, (after, limit))]
 
+    def others(self) -> list[str]:
+        """Name nobody: the file is this process's alone."""
+        return []
+
     def clear_tables(self) -> None:
         """Empty every read table that can be rebuilt."""
         with self.datastore.transaction(commit=True) as c:
@@ -299,7 +305,7 @@ def _schema_of(table: Table) -> list[str]:
     indexes = [
         f"CREATE INDEX IF NOT EXISTS {table.name}_by_{'_'.join(index)} "
         f"ON {table.name} ({', '.join(index)})"
-        for index in table.indexes
+        for index in (*table.indexes, *((one,) for one in table.long))
     ]
     return [f"CREATE TABLE IF NOT EXISTS {table.name} ({columns}, PRIMARY KEY ({key}))", *indexes]
 

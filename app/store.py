@@ -1,13 +1,46 @@
 """What the log asks of a database: one small strategy per engine, and nothing else knows which."""
 
-from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from app.mapper import Row
 from projections.tables import Patch, Scalar
 
 # More than any stream will hold, and within a database's 64-bit integers.
 VERSION_MAX: Final = 2**62
+# The form of the read tables; those of an older one are written again from the log.
+SCHEMA_VERSION: Final = 3
+
+# Told which streams have grown elsewhere.
+Heard: TypeAlias = Callable[[Sequence[str]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How long to wait for a database server, and who we tell it that we are. 0 is for ever."""
+
+    connect_timeout_s: float = 3.0
+    statement_timeout_s: float = 5.0
+    lock_timeout_s: float = 2.0
+    name: str = "everlog"
+
+
+class Unusable(Exception):
+    """A database that cannot be served as it is; the message says what to do."""
+
+
+class DatabaseInUse(Unusable):
+    """Another process owns the file."""
+
+
+class NewerSchema(Unusable):
+    """The database was written by a newer Everlog."""
+
+
+class Unmigrated(Unusable):
+    """The database has no tables of ours, or older ones."""
 
 
 class Sealed(NamedTuple):
@@ -25,6 +58,28 @@ class Sealed(NamedTuple):
     patches: list[Patch]
 
 
+class Deaf(Exception):
+    """Notifications do not arrive on this kind of connection."""
+
+
+class Bell(Protocol):
+    """How the processes on one database tell each other that streams have grown.
+
+    A hint and nothing more: behind it everybody looks once a second.
+    """
+
+    def ring(self, streams: Sequence[str]) -> None:
+        """Tell the others. Blocks, so it runs in a thread. Raises PersistenceError."""
+        ...
+
+    async def listen(self, heard: Heard, begun: Callable[[], None]) -> None:
+        """Listen until the connection is lost; `begun` is called once anything would be heard.
+
+        Ends by raising PersistenceError, or Deaf if there is nothing to hope for.
+        """
+        ...
+
+
 class Store(Protocol):
     """A database. Every call blocks, so it runs in a thread.
 
@@ -36,12 +91,31 @@ class Store(Protocol):
         """Whether no other process can append, so that a cached head is the truth."""
         ...
 
+    @property
+    def bell(self) -> Bell | None:
+        """How to wake other processes, None where there are none."""
+        ...
+
     def store(self, batch: Sequence[Sealed]) -> list[bool]:
-        """Commit, in one transaction, the appends whose stream is where they expect it."""
+        """Commit the appends whose stream is where they expect it; tell which those were.
+
+        One transaction, or one per shard where the database has shards.
+        """
+        ...
+
+    def locked(self, stream: str) -> AbstractContextManager[None]:
+        """Keep others from appending to a stream for as long as the context is open.
+
+        What this thread reads and stores meanwhile is in one transaction, committed at the end.
+        """
         ...
 
     def head(self, stream: str) -> tuple[int, bytes] | None:
         """Give a stream's last version and hash, None if there is no such stream."""
+        ...
+
+    def heads(self, streams: Sequence[str]) -> Mapping[str, int]:
+        """Give the last versions of those of the streams that exist."""
         ...
 
     def read(  # noqa: PLR0913 - the bounds of a page
@@ -62,7 +136,7 @@ class Store(Protocol):
         ...
 
     def query(self, sql: str, params: Sequence[Scalar] = ()) -> list[dict[str, Any]]:
-        """Run a SELECT on the read tables, marks written as `?`."""
+        """Run a SELECT on the read tables, written for SQLite: `?`, `instr`, `json_each`."""
         ...
 
     def unattended(self, after: str, limit: int) -> list[str]:
@@ -103,6 +177,10 @@ class Store(Protocol):
 
     def up_to_date(self) -> None:
         """Note that the read tables were rebuilt."""
+        ...
+
+    def others(self) -> list[str]:
+        """Name the servers that are at work on the database, as far as it can tell."""
         ...
 
     def clear_tables(self) -> None:

@@ -7,21 +7,20 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from app.callbacks import Callbacks, Terms
+from app.databases import opened
 from app.effects import Effects
 from app.execute import Execute
-from app.integrity import rebuild_tables
 from app.leases import Leases
 from app.log import Log
 from app.providers.catalogue import Catalogue, ProviderSettings
 from app.retries import Retries
 from app.settings import Settings
-from app.sqlite import SQLiteStore
 from app.step import Steps
-from app.store import Store
 from app.tail import Tail
 from app.toolrun import ToolRunner
 from app.tools import Toolbox
 from app.tools.demo import DemoCount, DemoWait
+from app.wakeups import Wakeups
 from app.web import routes
 from app.web.errors import EXCEPTION_HANDLERS
 from app.web.limits import BodyLimit
@@ -42,13 +41,15 @@ def application(settings: Settings) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
-        async with Log(opened(settings)) as log:
+        async with log_of(settings) as log:
             services = services_of(settings, log)
             worker = worker_of(services)
+            wakeups = Wakeups(log, services.tail.look, services.tail.heard, worker.heard)
             running.append(services)
             app.state.begin_shutdown = services.tail.close
             app.state.drain = worker.drain
             callbacks = callbacks_of(services)
+            await wakeups.start()
             await worker.start()
             await callbacks.start()
             try:
@@ -58,6 +59,7 @@ def application(settings: Settings) -> Starlette:
                 # Before the worker, which lets go of all of this node's leases.
                 await callbacks.stop()
                 await worker.stop()
+                await wakeups.stop()
                 await services.catalogue.close()
 
     app = Starlette(
@@ -79,13 +81,11 @@ async def _idle(_grace_s: float) -> None:
     """Finish nothing: nothing has been started."""
 
 
-def opened(settings: Settings) -> Store:
-    """Open the database; read tables of an older form are written anew, from the log."""
-    store = SQLiteStore(settings.database_path)
-    if store.outdated:
-        rebuild_tables(store)
-        store.up_to_date()
-    return store
+def log_of(settings: Settings) -> Log:
+    """Open the log. A file that does not answer will not soon do so; a Postgres may come back."""
+    store = opened(settings)
+    patience_s = 0.0 if store.exclusive else settings.database_patience_s
+    return Log(store, patience_s=patience_s, readers=settings.database_readers)
 
 
 def services_of(settings: Settings, log: Log) -> Services:

@@ -10,7 +10,7 @@ another process has written.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from app.effects import Effects
@@ -38,6 +38,7 @@ class Worker:
         self._execute = execute
         self._effects = effects
         self._leases = leases
+        self._works = runs_at_once_max > 0
         self._slots = asyncio.Semaphore(runs_at_once_max)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._woken: set[str] = set()
@@ -46,6 +47,8 @@ class Worker:
         # The run that each conversation's task has claimed, and under which epoch.
         self._held: dict[str, tuple[str, int]] = {}
         self._watches: list[asyncio.Task[None]] = []
+        self._checks: dict[str, asyncio.Task[None]] = {}
+        self._suspected: set[str] = set()
         self._polled = ""
         log.listen(self._noticed)
 
@@ -71,7 +74,8 @@ class Worker:
     async def stop(self) -> None:
         """Stop working; what is not over stays so, and others may take it over at once."""
         self._stopping = True
-        tasks, self._watches = [*self._tasks.values(), *self._watches], []
+        tasks = [*self._tasks.values(), *self._checks.values(), *self._watches]
+        self._watches = []
         for task in tasks:
             task.cancel()
         if not tasks:
@@ -98,13 +102,31 @@ class Worker:
         if any(run_id in event.run_ids for event in events):
             self._break_off(stream)
 
+    def heard(self, streams: Sequence[str]) -> None:
+        """See whether what another process has appended is meant for a call under way here."""
+        for stream in self._calls.keys() & set(streams):
+            self._suspected.add(stream)
+            if stream not in self._checks:
+                check = asyncio.create_task(self._checked(stream), name=f"worker check {stream}")
+                self._checks[stream] = check
+
+    async def _checked(self, stream: str) -> None:
+        try:
+            while stream in self._suspected:
+                self._suspected.discard(stream)
+                await self._check(stream)
+        except StoreUnavailable:
+            return  # the look that comes each second will see it
+        finally:
+            del self._checks[stream]
+
     def _break_off(self, stream: str) -> None:
         call = self._calls.get(stream)
         if call is not None:
             call.cancel()
 
     def _attend(self, stream: str) -> None:
-        if self._stopping:
+        if self._stopping or not self._works:
             return
         self._woken.add(stream)
         if stream not in self._tasks:
@@ -117,7 +139,7 @@ class Worker:
             try:
                 await act()
             except StoreUnavailable as error:
-                logger.warning("%s; trying again", error)
+                logger.info("%s; trying again", error)
             except Exception:
                 # Neither watch may ever stop: runs would stand still and nobody would know.
                 logger.exception("a watch failed")
@@ -149,7 +171,7 @@ class Worker:
         if not self._held:
             return
         for stream in await self._leases.renew([*self._held]):
-            logger.warning("%s: another node has taken over", stream)
+            logger.info("%s: another node has taken over", stream)
             self._held.pop(stream, None)
             self._break_off(stream)
 
@@ -172,6 +194,9 @@ class Worker:
         while True:
             try:
                 return await self._due(stream)
+            except StoreUnavailable as error:
+                logger.info("%s: %s; looking again", stream, error)
+                await asyncio.sleep(RETRY_DELAY_S)
             except Exception:
                 # Whatever it is, the run is not to be forgotten: look again later.
                 logger.exception("%s: cannot tell what is owed", stream)

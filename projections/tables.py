@@ -45,7 +45,8 @@ LEASE_MS: Final = 10_000
 class Table:
     """A read table: column names with `text` or `bigint`, the key's columns first.
 
-    A patch gives the columns in `clocked` as milliseconds from now, by the database's clock. A
+    `long` are columns with an index for equality alone, as their values may be too large for an
+    ordered one. A patch gives the columns in `clocked` as milliseconds from now, by the database's clock. A
     table that is not `rebuilt` says something of the present, which no fact knows.
     """
 
@@ -53,6 +54,7 @@ class Table:
     key: tuple[str, ...]
     columns: Mapping[str, str]
     indexes: tuple[tuple[str, ...], ...] = ()
+    long: tuple[str, ...] = ()
     clocked: tuple[str, ...] = ()
     rebuilt: bool = True
 
@@ -137,8 +139,10 @@ TABLES: Final = MappingProxyType(
             ),
             Table(
                 "locators",
-                ("id",),
-                {"id": "text", "stream": "text", "version": "bigint"},
+                # A run or message is looked up by its id alone, but stored beside its stream.
+                ("stream", "id"),
+                {"stream": "text", "id": "text", "version": "bigint"},
+                (("id",),),
             ),
             Table(
                 "agents",
@@ -153,7 +157,8 @@ TABLES: Final = MappingProxyType(
                     "deleted": "bigint",
                     "hidden": "bigint",
                 },
-                (("created_at",), ("name",)),
+                (("created_at",),),
+                long=("name",),
             ),
             Table(
                 "blocks",
@@ -227,7 +232,7 @@ def patches_of(fact: Recorded[Any]) -> Iterator[Patch]:  # noqa: C901 - one case
 
 
 def _located(identity: str, fact: Recorded[Any]) -> Patch:
-    return Patch("locators", (identity,), {"stream": fact.stream, "version": fact.version})
+    return Patch("locators", (fact.stream, identity), {"version": fact.version})
 
 
 def _conversation_started(

@@ -1,4 +1,4 @@
-"""`everlog verify` and `everlog rebuild`: on the file itself, while no server has it."""
+"""`everlog verify` and `everlog rebuild`: on the database itself, without a server."""
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -16,19 +16,21 @@ from app.store import Store
 def verify(stream: str | None, database: str | None) -> None:
     """Check one stream or all; name what is bad. Raises CommandFailed."""
     streams = facts = bad = 0
-    with opened(database) as store, _bar("Verifying", _size(store, stream)) as progress:
+    with opened(database, "verify") as store, bar("Verifying", _size(store, stream)) as progress:
         for name, verdict in _verdicts(store, stream, progress):
             streams, facts, bad = streams + 1, facts + verdict.head, bad + (not verdict.ok)
             if not verdict.ok:
                 typer.echo(f"{name} is bad at offset {verdict.first_bad}: {verdict.reason}.")
     if bad:
-        raise CommandFailed(f"{bad} of {_counted(streams, 'stream')} cannot be trusted.")
-    typer.echo(f"{_counted(facts, 'fact')} in {_counted(streams, 'stream')}: all as written.")
+        raise CommandFailed(f"{bad} of {counted(streams, 'stream')} cannot be trusted.")
+    typer.echo(f"{counted(facts, 'fact')} in {counted(streams, 'stream')}: all as written.")
 
 
 def rebuild(database: str | None) -> None:
     """Write the read tables again; name what cannot be read. Raises CommandFailed."""
-    with opened(database) as store, _bar("Rebuilding", size_of(store)) as progress:
+    with opened(database, "rebuild") as store, bar("Rebuilding", size_of(store)) as progress:
+        if others := store.others():
+            raise CommandFailed(f"Servers are at work on it: {', '.join(others)}. Stop them first.")
         try:
             unreadable = rebuild_tables(store, progress)
         except KeyboardInterrupt:
@@ -37,8 +39,8 @@ def rebuild(database: str | None) -> None:
     for one in unreadable:
         typer.echo(one)
     if unreadable:
-        raise CommandFailed(f"{_counted(len(unreadable), 'fact')} could not be read and left out.")
-    typer.echo(f"The read tables are written again from {_counted(facts, 'fact')}.")
+        raise CommandFailed(f"{counted(len(unreadable), 'fact')} could not be read and left out.")
+    typer.echo(f"The read tables are written again from {counted(facts, 'fact')}.")
 
 
 def _verdicts(
@@ -60,7 +62,7 @@ def _size(store: Store, stream: str | None) -> int:
 
 
 @contextmanager
-def _bar(doing: str, facts: int) -> Generator[Callable[[int], None]]:
+def bar(doing: str, facts: int) -> Generator[Callable[[int], None]]:
     """Show how far it is, where somebody watches."""
     console = Console(stderr=True)
     columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TextColumn("facts"))
@@ -71,5 +73,6 @@ def _bar(doing: str, facts: int) -> Generator[Callable[[int], None]]:
         yield lambda more: bar.advance(task, more)
 
 
-def _counted(count: int, noun: str) -> str:
+def counted(count: int, noun: str) -> str:
+    """Give a number and its noun."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

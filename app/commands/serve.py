@@ -42,7 +42,7 @@ def run(host: str | None, port: int | None, database: str | None, *, insecure_pu
     logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
     settings = settings_of(host=host, port=port, database_url=database)
     listener = bound(settings.host, settings.port, public=insecure_public)
-    with in_words(settings):
+    with in_words(settings.database):
         app = application(settings)
         server = Server(app, settings)
         with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
@@ -109,7 +109,7 @@ def _config(app: Starlette) -> uvicorn.Config:
 
 def _announce(listener: socket.socket, settings: Settings) -> None:
     host, port = listener.getsockname()[:2]
-    typer.echo(f"Everlog listening on {_url(host, port)} (database {settings.database_path})")
+    typer.echo(f"Everlog listening on {_url(host, port)} (database {settings.database})")
     typer.echo(ALONE if ipaddress.ip_address(host).is_loopback else EXPOSED, err=True)
 
 

@@ -193,12 +193,17 @@ class RunStream:
         return ping(id_of(PING, uuid4()), utc_now(), self._run_id, last)
 
     async def finished(self) -> list[Row]:
-        """Wait for the run's end; give its rows without deltas. Raises 503 if we go down first."""
+        """Wait for the run's end; give its rows without deltas.
+
+        Raises 503 if we go down first, or if the database does: the run may go on elsewhere.
+        """
+        patience_s = self._services.settings.database_patience_s
         kept: list[Row] = []
         with self._services.tail.follow(self._stream, self._start) as follower:
             try:
                 while not _ends(kept, self._run_id):
-                    kept += [row for row in await follower.next() if row.topic != DELTA]
+                    rows = await follower.next(patience_s=patience_s)
+                    kept += [row for row in rows if row.topic != DELTA]
             except Closed as error:
                 raise ApiError(503, "The server is going down; the run goes on.") from error
         return kept

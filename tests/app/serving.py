@@ -13,20 +13,16 @@ from uuid import uuid4
 
 import httpx2
 import orjson
-from eventsourcing.persistence import OperationalError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Scope
 
 from app.log import Log
-from app.mapper import Row as StoredRow
 from app.mapper import revive
 from app.providers import Delta, ModelCard, Provider, Reply
 from app.providers.catalogue import ROWS, Catalogue, ProviderSettings
 from app.providers.catalogue import Row as ProviderRow
 from app.settings import load
-from app.sqlite import SQLiteStore
-from app.store import VERSION_MAX, Sealed, Store
 from app.tail import Tail
 from app.web import routes
 from app.web.errors import EXCEPTION_HANDLERS
@@ -39,98 +35,14 @@ from domain.conversation import ConversationSettings, StartConversation
 from domain.event import Event, Recorded
 from domain.streams import AGENT, CONVERSATION, id_of
 from projections.request import ModelRequest
-from projections.tables import Patch, Scalar
+from tests.app.faults import BreakableStore
+from tests.databases import opened, url_at
 from tests.examples import SYSTEM
 
 GUARD_S: Final = 30.0
 
 Said: TypeAlias = AsyncGenerator[Delta | Reply, None]
 Script: TypeAlias = Callable[[ModelRequest], Said]
-
-
-class BreakableStore:
-    """A real store whose database can be made to stop answering."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.broken = False
-        self.commits_left: int | None = None
-
-    @property
-    def exclusive(self) -> bool:
-        return self._store.exclusive
-
-    def _working(self) -> Store:
-        if self.broken:
-            raise OperationalError("the disk is gone")
-        return self._store
-
-    def store(self, batch: Sequence[Sealed]) -> list[bool]:
-        if self.commits_left == 0:
-            self.broken = True
-        elif self.commits_left is not None:
-            self.commits_left -= 1
-        return self._working().store(batch)
-
-    def head(self, stream: str) -> tuple[int, bytes] | None:
-        return self._working().head(stream)
-
-    def read(  # noqa: PLR0913 - the bounds of a page
-        self,
-        stream: str,
-        *,
-        after: int = 0,
-        upto: int = VERSION_MAX,
-        limit: int = -1,
-        deltas: bool = True,
-        newest_first: bool = False,
-    ) -> list[StoredRow]:
-        return self._working().read(
-            stream, after=after, upto=upto, limit=limit, deltas=deltas, newest_first=newest_first
-        )
-
-    def marked(self, stream: str, upto: int = VERSION_MAX) -> list[StoredRow]:
-        return self._working().marked(stream, upto)
-
-    def unattended(self, after: str, limit: int) -> list[str]:
-        return self._working().unattended(after, limit)
-
-    def is_free(self, work: str, holder: str) -> bool:
-        return self._working().is_free(work, holder)
-
-    def take(self, work: str, holder: str, for_ms: int) -> bool:
-        return self._working().take(work, holder, for_ms)
-
-    def renew(self, works: Sequence[str], holder: str, for_ms: int) -> set[str]:
-        return self._working().renew(works, holder, for_ms)
-
-    def drop(self, work: str, holder: str) -> None:
-        self._working().drop(work, holder)
-
-    def release(self, holder: str | None = None) -> None:
-        self._working().release(holder)
-
-    @property
-    def outdated(self) -> bool:
-        return self._store.outdated
-
-    def up_to_date(self) -> None:
-        self._working().up_to_date()
-
-    def query(self, sql: str, params: Sequence[Scalar] = ()) -> list[dict[str, Any]]:
-        return self._working().query(sql, params)
-
-    def streams(self, after: str = "", limit: int = 1000) -> list[tuple[str, int, bytes]]:
-        return self._working().streams(after, limit)
-
-    def clear_tables(self) -> None:
-        self._working().clear_tables()
-
-    def upsert(self, patches: Sequence[Patch]) -> None:
-        self._working().upsert(patches)
-
-    def close(self) -> None:
-        self._store.close()
 
 
 class Scripted:
@@ -206,9 +118,10 @@ class Server:
     worker: Worker
 
     def __init__(self, database: Path, provider: Provider | None, settings: dict[str, Any]) -> None:
+        self.database = database
         self._settings = load(
             **{
-                "database_url": f"sqlite:///{database}",
+                "database_url": url_at(database),
                 "demo_word_delay_s": 0.01,
                 "delta_pace_ms": 5,
                 "model_retry_pause_s": 0.01,
@@ -220,7 +133,7 @@ class Server:
         self._open = AsyncExitStack()
 
     async def start(self) -> None:
-        self.store = BreakableStore(SQLiteStore(self._settings.database_path))
+        self.store = BreakableStore(opened(self.database))
         log = await self._open.enter_async_context(Log(self.store))
         self.services = self._services(log)
         self.tail = self.services.tail

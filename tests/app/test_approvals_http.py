@@ -269,6 +269,7 @@ async def test_what_waits_behind_an_approval_goes_on_after_it(tmp_path: Path) ->
     async with asyncio.timeout(30), serving(tmp_path / "a.db", model) as server:
         stream = await server.conversation(model="script/x")
         first = asyncio.create_task(send(server, stream, input="Weather?", **TOOLS))
+        await server.until_there_is(stream, RunQueued)
         second = asyncio.create_task(
             send(server, stream, input="Then?", streaming=False, on_busy="enqueue")
         )

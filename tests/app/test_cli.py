@@ -172,8 +172,8 @@ async def test_a_file_of_a_newer_version_is_refused(
 def test_a_bad_setting_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert everlog(monkeypatch, "verify", "--database", "postgresql://db/everlog") == 2
-    assert "only SQLite is supported" in capsys.readouterr().err
+    assert everlog(monkeypatch, "verify", "--database", "mysql://db/everlog") == 2
+    assert "must be sqlite:///FILE or postgresql://…" in capsys.readouterr().err
 
 
 async def test_verify_names_the_stream_and_its_first_bad_offset(

@@ -1,5 +1,4 @@
 import asyncio
-import sqlite3
 from collections.abc import AsyncGenerator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,6 +15,7 @@ from domain.run import RunFinished
 from domain.streams import system_message_id
 from projections.window import window_of
 from tests.app.serving import Server, serving
+from tests.databases import opened, raw
 
 UNKNOWN = "conv-99999999-9999-4999-8999-999999999999"
 SSE = {"accept": "text/event-stream"}
@@ -441,9 +441,8 @@ async def test_an_intact_chain_is_confirmed(server: Server, talk: str) -> None:
 
 
 async def test_a_changed_fact_is_found(server: Server, talk: str) -> None:
-    path = server.services.settings.database_path
     await server.stop()
-    await _forge(path, talk, 3)
+    await asyncio.to_thread(_forge, server.database, talk, 3)
     await server.start()
     verdict = await server.get(f"/v1/conversations/{talk}/verify")
     assert not verdict["ok"]
@@ -451,14 +450,12 @@ async def test_a_changed_fact_is_found(server: Server, talk: str) -> None:
     assert verdict["reason"]
 
 
-async def _forge(path: Path, stream: str, version: int) -> None:
-    def forge() -> None:
-        with sqlite3.connect(path) as database:
-            database.execute(
-                "UPDATE stored_events SET state = CAST(state || ' ' AS BLOB) "
-                "WHERE originator_id = ? AND originator_version = ?",
-                (stream, version),
-            )
-        database.close()
-
-    await asyncio.to_thread(forge)
+def _forge(path: Path, stream: str, version: int) -> None:
+    store = opened(path)
+    (row,) = store.read(stream, after=version - 1, limit=1)
+    store.close()
+    with raw(path) as connection:
+        connection.execute(
+            "UPDATE stored_events SET state = ? WHERE originator_id = ? AND originator_version = ?",
+            (row.state + b" ", stream, version),
+        )

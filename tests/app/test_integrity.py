@@ -1,6 +1,5 @@
 """What was tampered with is found, at its offset; tables are written again as they were."""
 
-import sqlite3
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,24 +11,25 @@ from app import integrity
 from app.integrity import rebuild_tables, size_of, streams_of, verify_all, verify_stream
 from app.log import Log
 from app.mapper import GENESIS, HASH_BYTES
-from app.sqlite import SQLiteStore
 from app.store import Store
 from domain.event import Event
 from projections.tables import TABLES
-from tests import examples
+from tests import databases, examples
+from tests.app.faults import WrappedStore
+from tests.databases import Raw, raw
 
 STREAM: Final = examples.CONVERSATION_ID
 OTHER: Final = examples.OTHER_CONVERSATION_ID
 HEAD: Final = 7
 ROW: Final = "WHERE originator_id = ? AND originator_version = ?"
 
-Tamper: TypeAlias = Callable[[sqlite3.Connection], None]
+Tamper: TypeAlias = Callable[[Raw], None]
 
 
 async def written(path: Path) -> None:
     """Store a conversation of 7 facts, another of 1."""
     facts: list[Event] = [examples.started, examples.queued(), examples.appended()]
-    async with Log(SQLiteStore(path)) as log:
+    async with Log(databases.opened(path)) as log:
         await log.append(STREAM, 0, facts, "user")
         await log.append(STREAM, 3, [examples.renamed, examples.claimed()], "worker:a")
         await log.append(STREAM, 5, [examples.finished(), examples.renamed], "worker:a")
@@ -37,8 +37,8 @@ async def written(path: Path) -> None:
 
 
 @contextmanager
-def opened(path: Path) -> Generator[SQLiteStore]:
-    store = SQLiteStore(path)
+def opened(path: Path) -> Generator[Store]:
+    store = databases.opened(path)
     try:
         yield store
     finally:
@@ -46,16 +46,14 @@ def opened(path: Path) -> Generator[SQLiteStore]:
 
 
 def tampered(path: Path, tamper: Tamper) -> None:
-    connection = sqlite3.connect(path)
-    with connection:
+    with raw(path) as connection:
         tamper(connection)
-    connection.close()
 
 
 def flip(offset: int, byte: int) -> Tamper:
     """Change one bit of what is stored."""
 
-    def change(c: sqlite3.Connection) -> None:
+    def change(c: Raw) -> None:
         (state,) = c.execute(
             f"SELECT state FROM stored_events {ROW}",  # noqa: S608 - our own words
             (STREAM, offset),
@@ -71,7 +69,7 @@ def flip(offset: int, byte: int) -> Tamper:
 
 
 def run_sql(sql: str, *parameters: object) -> Tamper:
-    def change(c: sqlite3.Connection) -> None:
+    def change(c: Raw) -> None:
         assert c.execute(sql, parameters).rowcount == 1
 
     return change
@@ -168,7 +166,7 @@ async def test_pages_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert verify_stream(store, STREAM).first_bad == 4
 
 
-class Growing(SQLiteStore):
+class Growing(WrappedStore):
     """A store to which a rival appends while its head is read."""
 
     def head(self, stream: str) -> tuple[int, bytes] | None:
@@ -184,7 +182,7 @@ class Growing(SQLiteStore):
 
 async def test_facts_that_come_while_it_is_checked_are_no_flaw(tmp_path: Path) -> None:
     await written(tmp_path / "a.db")
-    store = Growing(tmp_path / "a.db")
+    store = Growing(databases.opened(tmp_path / "a.db"))
     rows = store.read(STREAM, limit=6)
     store.hashes = {5: rows[5].state[:HASH_BYTES]}
     store.missed = 5
@@ -227,7 +225,7 @@ def tables_of(store: Store) -> dict[str, list[dict[str, object]]]:
 
 async def history(path: Path) -> None:
     """Store facts that set rows, change them and set them again, over several streams."""
-    async with Log(SQLiteStore(path)) as log:
+    async with Log(databases.opened(path)) as log:
         await log.append(examples.AGENT_ID, 0, [examples.agent_created], "user")
         await log.append(examples.BLOCK_ID, 0, [examples.block_created], "user")
         await log.append(examples.BLOCK_ID, 1, [examples.named(1)], "user")
@@ -255,7 +253,9 @@ async def test_rows_that_no_fact_speaks_of_are_gone_after_a_rebuild(tmp_path: Pa
     await history(tmp_path / "a.db")
     with opened(tmp_path / "a.db") as store:
         live = tables_of(store)
-        tampered(tmp_path / "a.db", run_sql("INSERT INTO locators (id) VALUES ('stray')"))
+        tampered(
+            tmp_path / "a.db", run_sql("INSERT INTO locators (stream, id) VALUES ('no', 'stray')")
+        )
         rebuild_tables(store)
         assert tables_of(store) == live
 

@@ -4,12 +4,14 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
+from app.databases import opened
 from app.execute import Execute
 from app.leases import Leases
 from app.log import Log
 from app.settings import load
 from app.sqlite import SQLiteStore
-from app.wiring import opened
 from domain.conversation import FinishRun
 from domain.run import EndRun
 from tests.examples import CONVERSATION_ID, RUN_ID, claim, queue, start
@@ -49,6 +51,7 @@ async def test_a_claim_is_a_lease_and_the_run_s_end_the_end_of_it(log: Log) -> N
     assert await other.unattended("", 10) == []
 
 
+@pytest.mark.sqlite
 async def test_a_file_s_last_owner_has_no_leases_any_more(tmp_path: Path) -> None:
     async with Log(SQLiteStore(tmp_path / "a.db")) as log:
         await Leases(log, "dead").take("work")
@@ -70,6 +73,7 @@ async def test_what_nobody_is_at_comes_in_pages(log: Log) -> None:
     assert await leases.unattended(streams[1], 10) == streams[2:]
 
 
+@pytest.mark.sqlite
 async def test_read_tables_of_an_older_form_are_written_anew(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     async with Log(SQLiteStore(path)) as log:

@@ -1,22 +1,21 @@
 """Append, group commit, conflicts, lost replies, one process per file."""
 
 import asyncio
-import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from eventsourcing.persistence import OperationalError
 
+import app.committing
 import app.log
 from app.log import Log, StoreUnavailable, VersionConflict
 from app.mapper import GENESIS, Row, hash_of, prev_of, revive
-from app.sqlite import DatabaseInUse, NewerSchema, SQLiteStore
 from app.store import Sealed, Store
 from domain.block import BlockChanged
 from domain.event import Recorded
 from tests.app.faults import Fault, FaultyStore
+from tests.databases import opened
 
 STREAM = "block-11111111-1111-4111-8111-111111111111"
 OTHER = "block-22222222-2222-4222-8222-222222222222"
@@ -141,7 +140,7 @@ class OvertakenStore(FaultyStore):
             self.faults.pop()
             rows = [Row(STREAM, 1, "block.deleted", b"r" * 40)]
             super().store([Sealed(STREAM, 0, GENESIS, rows, hash_of(rows[0]), [])])
-            raise app.log.PersistenceError("lost")
+            raise OperationalError("lost")
         return super().store(batch)
 
 
@@ -155,8 +154,8 @@ async def test_a_lost_reply_is_not_taken_for_success_when_a_rival_won(tmp_path: 
 async def test_without_any_answer_nothing_is_called_failed_and_it_goes_on_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app.log, "RETRY_DELAY_S", 0)
-    lost: list[Fault] = ["before"] * (app.log.COMMIT_TRIES - 1)
+    monkeypatch.setattr(app.committing, "RETRY_DELAY_S", 0)
+    lost: list[Fault] = ["before"] * (app.committing.COMMIT_TRIES - 1)
     store = FaultyStore(tmp_path / "a.db", ["after", *lost])
     async with Log(store) as log:
         with pytest.raises(StoreUnavailable):
@@ -178,55 +177,15 @@ async def test_listeners_hear_of_rows_only_after_they_can_be_read(log: Log) -> N
 
 
 async def test_closing_commits_what_waits(tmp_path: Path) -> None:
-    async with Log(SQLiteStore(tmp_path / "a.db")) as log:
+    async with Log(opened(tmp_path / "a.db")) as log:
         waiting = [log.append(STREAM, n, [fact(str(n))], "user") for n in range(50)]
     assert all(one.done() for one in waiting)
-    async with Log(SQLiteStore(tmp_path / "a.db")) as log:
+    async with Log(opened(tmp_path / "a.db")) as log:
         assert await values_of(log, STREAM) == [str(n) for n in range(50)]
 
 
-def test_a_second_process_on_a_file_is_told_who_has_it(tmp_path: Path) -> None:
-    store = SQLiteStore(tmp_path / "a.db")
-    code = f"from pathlib import Path; import app.sqlite as s; s.SQLiteStore(Path({str(tmp_path / 'a.db')!r}))"
-    second = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
-    store.close()
-    third = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
-    assert second.returncode != 0
-    assert "DatabaseInUse" in second.stderr
-    assert third.returncode == 0, third.stderr
-
-
-def test_a_file_cannot_be_opened_twice_in_one_process_either(tmp_path: Path) -> None:
-    store = SQLiteStore(tmp_path / "a.db")
-    with pytest.raises(DatabaseInUse):
-        SQLiteStore(tmp_path / "a.db")
-    store.close()
-
-
-def test_a_newer_schema_is_left_alone(tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "a.db") as connection:
-        connection.execute("PRAGMA user_version = 99")
-    connection.close()
-    with pytest.raises(NewerSchema, match="99"):
-        SQLiteStore(tmp_path / "a.db")
-
-
-def test_every_commit_waits_for_the_disk(tmp_path: Path) -> None:
-    store = SQLiteStore(tmp_path / "a.db")
-    with store.datastore.transaction(commit=True) as cursor:
-        cursor.execute("PRAGMA synchronous")
-        assert cursor.fetchone()[0] == 2
-        cursor.execute("PRAGMA journal_mode")
-        assert cursor.fetchone()[0] == "wal"
-    store.close()
-
-
 def test_pages_of_rows_keep_their_bounds(tmp_path: Path) -> None:
-    store = SQLiteStore(tmp_path / "a.db")
+    store = opened(tmp_path / "a.db")
     rows = [Row(STREAM, n, "step.delta" if n % 2 else "run.queued", b"x") for n in range(1, 11)]
     store.store([Sealed(STREAM, 0, GENESIS, rows, GENESIS, [])])
     assert store.read(STREAM, after=3, upto=6) == rows[3:6]
@@ -240,14 +199,14 @@ def test_pages_of_rows_keep_their_bounds(tmp_path: Path) -> None:
 async def test_a_fault_of_one_append_is_its_own_and_of_what_rests_on_it(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patches_of = app.log.patches_of
+    patches_of = app.committing.patches_of
 
     def faulty(one: Recorded[Any]) -> Any:
         if one.event.value == "poison":
             raise OverflowError("a number that no column holds")
         return patches_of(one)
 
-    monkeypatch.setattr(app.log, "patches_of", faulty)
+    monkeypatch.setattr(app.committing, "patches_of", faulty)
     results = await asyncio.gather(
         log.append(OTHER, 0, [fact("a")], "user"),
         log.append(STREAM, 0, [fact("poison")], "user"),
@@ -275,8 +234,8 @@ async def test_a_listener_that_fails_does_not_stop_the_writer(
 async def test_a_clock_that_steps_back_over_a_restart_does_not_take_times_along(
     tmp_path: Path,
 ) -> None:
-    async with Log(SQLiteStore(tmp_path / "a.db"), lambda: revive_time(30)) as log:
+    async with Log(opened(tmp_path / "a.db"), lambda: revive_time(30)) as log:
         (before,) = await log.append(STREAM, 0, [fact()], "user")
-    async with Log(SQLiteStore(tmp_path / "a.db"), lambda: revive_time(10)) as log:
+    async with Log(opened(tmp_path / "a.db"), lambda: revive_time(10)) as log:
         (after,) = await log.append(STREAM, 1, [fact()], "user")
     assert after.at >= before.at

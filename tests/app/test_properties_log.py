@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import app.log
+import app.committing
 from app.integrity import rebuild_tables, verify_all, verify_stream
 from app.log import Log, StoreUnavailable, VersionConflict
 from app.mapper import Row, revive
-from app.sqlite import SQLiteStore
+from app.store import Store
 from domain.agent import AgentChanged, AgentCreated, AgentDeleted, AgentSettings
 from domain.block import BlockChanged, BlockCreated, BlockDeleted, BlockSettings
 from domain.conversation import ConversationChanged, ConversationDeleted
@@ -24,6 +24,7 @@ from domain.event import Event
 from projections.tables import TABLES
 from tests import examples
 from tests.app.faults import Fault, FaultyStore
+from tests.databases import opened
 
 STREAMS = [
     f"{kind}-{n}1111111-1111-4111-8111-111111111111" for kind in ("conv", "agent") for n in "12"
@@ -113,7 +114,7 @@ async def play(path: Path, rounds: Any, faults: list[Fault]) -> dict[tuple[str, 
     return acknowledged
 
 
-def rows_of(store: SQLiteStore) -> list[Row]:
+def rows_of(store: Store) -> list[Row]:
     return [row for stream, _, _ in store.streams() for row in store.read(stream)]
 
 
@@ -123,10 +124,10 @@ def test_offsets_have_no_gaps_and_the_acknowledged_is_there_unchanged(
     rounds: Any, faults: list[Fault]
 ) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app.log, "RETRY_DELAY_S", 0)
+        patch.setattr(app.committing, "RETRY_DELAY_S", 0)
         path = Path(folder) / "a.db"
         acknowledged = asyncio.run(play(path, rounds, faults))
-        store = SQLiteStore(path)
+        store = opened(path)
         stored = {(row.stream, row.version): revive(row).event for row in rows_of(store)}
         assert all(stored[place] == event for place, event in acknowledged.items())
         for stream, head, _ in store.streams():
@@ -135,7 +136,7 @@ def test_offsets_have_no_gaps_and_the_acknowledged_is_there_unchanged(
         store.close()
 
 
-def tables_of(store: SQLiteStore) -> dict[str, list[dict[str, Any]]]:
+def tables_of(store: Store) -> dict[str, list[dict[str, Any]]]:
     return {
         name: store.query(f"SELECT * FROM {name} ORDER BY {', '.join(table.key)}")  # noqa: S608
         for name, table in TABLES.items()
@@ -148,7 +149,7 @@ def test_read_tables_rebuilt_are_the_live_ones(rounds: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.db"
         asyncio.run(play(path, rounds, []))
-        store = SQLiteStore(path)
+        store = opened(path)
         live = tables_of(store)
         unreadable = rebuild_tables(store, nothing)
         assert (list(unreadable), tables_of(store)) == ([], live)

@@ -220,7 +220,8 @@ async def test_a_setting_that_cannot_be_honoured_is_refused_by_name(
     ],
 )
 async def test_an_image_that_is_none_is_refused(source: Base64Source) -> None:
-    await refusal_of(asking(user(Image(source=source))))
+    refused = await refusal_of(asking(user(Image(source=source))))
+    assert refused.error_type == "llm_bad_request"
 
 
 async def test_tools_of_earlier_calls_are_declared_though_none_may_be_called() -> None:

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from app.log import Log
 from app.providers import Delta, ModelError, Reply
 from app.settings import load
-from app.sqlite import SQLiteStore
 from app.web.services import Services
 from app.web.stream import RunStream
 from app.wiring import services_of
@@ -22,6 +21,7 @@ from domain.streams import CONVERSATION, id_of
 from projections.frames import DONE, Frames, superseded_of
 from projections.request import ModelRequest
 from tests.app.serving import Said, Scripted, Server, frames_of, kinds_of, serving
+from tests.databases import opened, url_at
 from tests.projections.histories import Facts, histories, run_ids_of
 
 NO_RUN = "run-99999999-9999-4999-8999-999999999999"
@@ -378,8 +378,9 @@ def _whole(facts: Facts, run_id: str) -> list[tuple[int, bytes]]:
     return sent
 
 
-async def _resumes_alike(services: Services, facts: Facts) -> None:
-    """Store a history; resume its finished runs after every offset."""
+async def _resumes_alike(services: Services, facts: Facts) -> int:
+    """Store a history; resume its finished runs after every offset; tell how often that was."""
+    resumed_at = 0
     stream = id_of(CONVERSATION, uuid4())
     facts = await services.log.append(stream, 0, [fact.event for fact in facts], "user")
     for run_id in run_ids_of(facts):
@@ -393,21 +394,25 @@ async def _resumes_alike(services: Services, facts: Facts) -> None:
             pieces = await run.frames(cut, pings=False)
             got = b"".join([piece async for piece in pieces])
             assert got == (b"".join(rest) if rest else DONE)
+            resumed_at += 1
+    return resumed_at
 
 
 def test_whatever_has_happened_a_resume_at_any_cut_sends_the_rest(tmp_path: Path) -> None:
     path = tmp_path / "everlog.db"
     with asyncio.Runner() as runner:
-        log = Log(SQLiteStore(path))
-        services = services_of(load(database_url=f"sqlite:///{path}"), log)
+        log = Log(opened(path))
+        services = services_of(load(database_url=url_at(path)), log)
         runner.run(log.__aenter__())
+        resumed_at: list[int] = []
 
         @settings(max_examples=25, deadline=None)
         @given(histories())
         def holds(facts: Facts) -> None:
-            runner.run(_resumes_alike(services, facts))
+            resumed_at.append(runner.run(_resumes_alike(services, facts)))
 
         try:
             holds()
         finally:
             runner.run(log.__aexit__())
+    assert sum(resumed_at) > 0  # some of the histories had a run that was over

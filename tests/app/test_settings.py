@@ -12,8 +12,9 @@ BAD = [
     ("EVERLOG_PORT", "eighty", "integer"),
     ("EVERLOG_PORT", "65536", "65535"),
     ("EVERLOG_MODEL", "demo", "provider/model"),
-    ("EVERLOG_DATABASE_URL", "postgresql://me:secret@db/everlog", "only SQLite is supported"),
+    ("EVERLOG_DATABASE_URL", "mysql://me:secret@db/everlog", "not mysql"),
     ("EVERLOG_DATABASE_URL", "everlog.db", "sqlite:///everlog.db"),
+    ("EVERLOG_DATABASE_URL", "postgresql://me:secret@[/everlog", "invalid IPv6 URL"),
     ("EVERLOG_DELTA_PACE_MS", "-1", "0"),
     ("EVERLOG_PING_INTERVAL_S", "0", "greater than 0"),
     ("EVERLOG_CONTEXT_WINDOWS", "{", "not JSON"),
@@ -25,7 +26,7 @@ BAD = [
 def test_without_an_environment_everything_has_a_default() -> None:
     settings = load()
     assert (settings.host, settings.port) == ("127.0.0.1", 8283)
-    assert settings.database_path == Path("everlog.db")
+    assert settings.database == "everlog.db"
     assert settings.default_model == "demo/echo"
     assert settings.anthropic_api_key is None
     assert settings.node.endswith(f"/{os.getpid()}")
@@ -39,7 +40,7 @@ def test_the_environment_is_read_under_the_names_that_are_documented(
     monkeypatch.setenv("EVERLOG_CONTEXT_WINDOWS", '{"anthropic/mine": 1000}')
     monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
     settings = load()
-    assert settings.database_path == Path("/data/a.db")
+    assert settings.database == "/data/a.db"
     assert settings.default_model == "anthropic/claude"
     assert settings.context_windows == {"anthropic/mine": 1000}
     assert settings.anthropic_api_key == SecretStr("key")
@@ -120,3 +121,19 @@ def test_three_slashes_are_relative_and_four_absolute(url: str, path: str) -> No
 def test_a_url_without_a_file_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="sqlite:///"):
         sqlite_path(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("sqlite:///a.db", "a.db"),
+        ("postgresql://me:secret@db:5433/everlog?sslmode=require", "postgresql://db:5433/everlog"),
+        ("postgres://db/everlog", "postgresql://db/everlog"),
+        (
+            "postgresql:///everlog?host=/run/pg&password=secret",
+            "postgresql:///everlog?host=/run/pg",
+        ),
+    ],
+)
+def test_a_database_is_shown_without_what_is_secret(url: str, name: str) -> None:
+    assert load(database_url=url).database == name

@@ -7,13 +7,18 @@ import httpx2
 import pytest
 from letta_client import Letta
 
+from tests.databases import TEMPLATE, cluster
 from tests.whole.server import serving
 
 
-@pytest.fixture(scope="session")
-def base_url(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
-    database: Path = tmp_path_factory.mktemp("contract") / "everlog.db"
-    with serving(database, EVERLOG_DEMO_WORD_DELAY_S="0.01") as server:
+@pytest.fixture(scope="session", params=["sqlite", "postgres"])
+def base_url(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[str]:
+    where: Path | str = tmp_path_factory.mktemp("contract") / "everlog.db"
+    if request.param == "postgres":
+        where = cluster().create("contract", TEMPLATE)
+    with serving(where, EVERLOG_DEMO_WORD_DELAY_S="0.01") as server:
         yield server.base_url
 
 

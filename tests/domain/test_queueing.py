@@ -19,7 +19,7 @@ from domain.conversation import (
 )
 from domain.conversation.decide import _DECISIONS  # pyright: ignore[reportPrivateUsage]
 from domain.conversation.state import KEYS_MAX
-from domain.errors import Busy, KeyReused, NotFound, Refused
+from domain.errors import Busy, KeyReused, NotFound, Refused, Stale
 from domain.run import (
     RunCalledBack,
     RunCancelRequested,
@@ -35,6 +35,7 @@ from tests.examples import (
     NEXT_RUN_ID,
     RUN_ID,
     appended,
+    claim,
     claimed,
     deleted,
     finished,
@@ -231,3 +232,18 @@ def test_what_came_of_a_callback_is_noted_also_of_a_deleted_conversation() -> No
 def test_a_decision_is_the_same_however_often_it_is_made() -> None:
     state = state_of(conversation, *busy)
     assert decide(state, again) == decide(state, again)
+
+
+# --- whose turn it is -------------------------------------------------------------------------
+
+
+def test_a_run_that_waits_for_its_turn_cannot_be_claimed() -> None:
+    facts = (started, queued(), claimed(), queued(NEXT_RUN_ID))
+    given(conversation, *facts).when(claim(NEXT_RUN_ID)).then_refused(
+        Stale, saying="cannot be claimed"
+    )
+
+
+def test_a_run_is_claimed_once_under_each_epoch() -> None:
+    given(conversation, started, queued(), claimed()).when(claim()).then_refused(Stale)
+    given(conversation, started, queued(), claimed()).when(claim(epoch=3)).then_refused(Stale)

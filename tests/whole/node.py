@@ -1,7 +1,7 @@
-"""One of several Everlogs on one SQLite file, each with a clock of its own: `-m tests.whole.node`.
+"""One of several Everlogs on one database, each with a clock of its own: `-m tests.whole.node`.
 
 The product gives a file to one process. Here the lock is left out, so that what keeps several nodes
-of one database apart can be watched with nothing but a file.
+of one database apart can be watched with nothing but a file. A Postgres is opened as it always is.
 """
 
 import os
@@ -11,7 +11,9 @@ from typing import Final
 
 from app import wiring
 from app.cli import main
+from app.databases import opened
 from app.log import Log, utc_now
+from app.settings import sqlite_path
 from app.sqlite import SQLiteStore
 from app.store import Store
 
@@ -33,8 +35,9 @@ def skewed() -> datetime:
 
 
 def shared(settings: wiring.Settings) -> Store:
-    """Open the file without taking it."""
-    return SharedStore(settings.database_path)
+    """Open a file without taking it."""
+    path = sqlite_path(settings.database_url)
+    return opened(settings) if path is None else SharedStore(path)
 
 
 if __name__ == "__main__":

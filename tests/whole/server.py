@@ -9,14 +9,16 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.databases import url_at
+
 LISTENING = re.compile(r"listening on (http://\S+)")
 
 
 class Server:
-    """An `everlog serve` on one database file, which can be started again after it died."""
+    """An `everlog serve` on one database, which can be started again after it died."""
 
-    def __init__(self, database: Path, *, module: str = "app", **environment: str) -> None:
-        self._database = database
+    def __init__(self, database: Path | str, *, module: str = "app", **environment: str) -> None:
+        self._url = database if isinstance(database, str) else url_at(database)
         self._module = module
         self._environment = {**os.environ, **environment}
         self._process: subprocess.Popen[str] | None = None
@@ -27,7 +29,7 @@ class Server:
         """Start it and wait until it says where it listens; a restart keeps the port."""
         command = [sys.executable, "-m", self._module, "serve", "--port", self._port]
         self._process = subprocess.Popen(
-            [*command, "--database", f"sqlite:///{self._database}"],
+            [*command, "--database", self._url],
             env=self._environment,
             stdout=subprocess.PIPE,
             text=True,
@@ -85,7 +87,7 @@ class Server:
 
 
 @contextmanager
-def serving(database: Path, *, module: str = "app", **environment: str) -> Generator[Server]:
+def serving(database: Path | str, *, module: str = "app", **environment: str) -> Generator[Server]:
     """Run a server for as long as the context is open."""
     server = Server(database, module=module, **environment)
     try:

@@ -34,6 +34,7 @@ def one_turn(server: Server) -> str:
     return made
 
 
+@pytest.mark.sqlite
 def test_the_demo_shows_that_nothing_is_lost() -> None:
     played = everlog("demo")
     assert played.returncode == 0, played.stdout + played.stderr
@@ -56,6 +57,7 @@ def test_tail_prints_a_line_for_each_fact(tmp_path: Path) -> None:
     assert later.stdout.splitlines() == lines[3:]
 
 
+@pytest.mark.sqlite
 def test_tail_says_what_is_wrong(tmp_path: Path) -> None:
     with serving(tmp_path / "a.db") as server:
         unknown = everlog(
@@ -69,6 +71,7 @@ def test_tail_says_what_is_wrong(tmp_path: Path) -> None:
     assert "is not the id" in malformed.stderr
 
 
+@pytest.mark.sqlite
 def test_verify_and_rebuild_work_on_a_file_that_no_server_has(tmp_path: Path) -> None:
     database = f"sqlite:///{tmp_path / 'a.db'}"
     with serving(tmp_path / "a.db") as server:
@@ -102,6 +105,7 @@ def test_a_server_with_open_streams_ends_at_once_and_says_goodbye(tmp_path: Path
     assert rest[-2].startswith(": the server is going down")
 
 
+@pytest.mark.sqlite
 def test_a_second_server_on_a_file_says_who_has_it(tmp_path: Path) -> None:
     with serving(tmp_path / "a.db") as server:
         second = everlog("serve", "--port", "0", "--database", f"sqlite:///{tmp_path / 'a.db'}")

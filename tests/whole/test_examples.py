@@ -9,7 +9,7 @@ import pytest
 
 from tests.whole.server import serving
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.sqlite]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SHOWN = {
     "01_resume_after_a_cut": ["Cut off after number", "what the history holds: True"],

@@ -5,12 +5,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from tests.databases import cluster
 from tests.whole.server import Server, serving
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.sqlite]
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 # What these do is run by the other tests, by the demo's own test, and by this one's server.
@@ -78,6 +80,25 @@ def test_the_shell_examples_run_unchanged_and_show_what_they_say(tmp_path: Path)
     at, verdict = re.split(r"(?<=\})(?=\{\"ok\")", window)
     assert json.loads(at)["at"] == 3
     assert json.loads(verdict)["ok"] is True
+
+
+def test_the_postgres_example_runs_unchanged(tmp_path: Path) -> None:
+    (example,) = blocks("sh")
+    with serving(tmp_path / "everlog.db") as server:
+        shell(here(blocks("bash")[3], server))  # a talk, to be copied
+    url = cluster().create(f"readme_{uuid4().hex}")
+    script = example.replace("postgresql://user:password@db.example.org/everlog", f"'{url}'")
+    for port in ("8283", "8284"):
+        script = script.replace(f"--port {port} &", f"--port 0 > {port}.out & pids+=($!)")
+    waiting = "until grep -q listening 8283.out && grep -q listening 8284.out; do sleep 0.2; done"
+    everlog = tmp_path / "bin" / "everlog"
+    everlog.parent.mkdir()
+    everlog.write_text(f'#!/bin/sh\nexec {sys.executable} -m app "$@"\n')
+    everlog.chmod(0o755)
+    begin = f"cd {tmp_path}; export PYTHONPATH={ROOT} PATH={everlog.parent}:$PATH; pids=()"
+    said = shell(f"{begin}\n{script}\n{waiting}\nkill ${{pids[@]}}; wait")
+    assert "is ready to be served" in said
+    assert re.search(r"holds [1-9]\d* streams of the source.*every hash is as it was", said)
 
 
 def test_every_make_target_that_is_named_exists() -> None:

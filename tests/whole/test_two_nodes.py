@@ -64,19 +64,20 @@ def owner_of(facts: list[Fact]) -> str:
 
 def check_fence(facts: list[Fact]) -> None:
     """No fact of an old epoch stands after the claim of a newer one."""
-    epoch, step = 0, 0
+    epochs: dict[str, int] = {}
+    step = 0
     for fact in facts:
         data = fact["data"]
         if fact["type"] == "run.claimed":
-            assert data["epoch"] == epoch + 1
-            epoch, step = data["epoch"], 0
+            assert data["epoch"] == epochs.get(data["run_id"], 0) + 1
+            epochs[data["run_id"]], step = data["epoch"], 0
         elif fact["type"] == "step.started":
-            assert data["epoch"] == epoch
+            assert data["epoch"] == epochs[data["run_id"]]
             step = fact["offset"]
         elif fact["type"] in ("step.delta", "step.part", "step.finished"):
             assert data["s"] == step
         elif fact["type"] == "run.finished":
-            assert data["epoch"] == epoch
+            assert data["epoch"] == epochs[data["run_id"]]
 
 
 async def test_a_node_that_was_stopped_past_its_lease_writes_nothing_more(tmp_path: Path) -> None:
