@@ -349,13 +349,17 @@ async def test_two_conversations_are_answered_at_the_same_time(tmp_path: Path) -
 
 async def test_no_more_runs_than_allowed_are_worked_on_at_once(tmp_path: Path) -> None:
     working, most = 0, 0
+    met = asyncio.Event()
 
     async def counted(_: ModelRequest) -> Said:
         nonlocal working, most
         working += 1
         most = max(most, working)
+        if working > 1:
+            met.set()
+        await met.wait()  # the first waits for a second, so that they do meet
         yield Delta(0, "text", "Hi.")
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)  # and a third would be seen
         working -= 1
         yield Reply((Text(text="Hi."),))
 
