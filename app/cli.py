@@ -6,6 +6,7 @@ once, and the server does not wait for what only the demo needs.
 
 import sys
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Final
 
@@ -14,6 +15,35 @@ import typer
 from app.commands import CommandFailed
 
 URL: Final = "http://127.0.0.1:8283"
+
+# A \b keeps the lines after it as they are.
+IMPORT_HELP: Final = """Bring conversations in from a file of JSON Lines.
+
+A conversation is a header line, then its messages in order, a line each, however long:
+
+\b
+{"conversation": {"agent": {"name": "guide", "model": "demo/echo"}}}
+{"role": "user", "content": "Is it warm?", "date": "2024-05-31T16:20:00Z"}
+{"role": "assistant", "reasoning": "I should look.", "content": "I look.",
+    "tool_calls": [{"id": "c1", "name": "weather", "arguments": "{}"}]}
+{"role": "tool", "tool_call_id": "c1", "content": "20 °C", "status": "ok"}
+{"role": "assistant", "content": "It is 20 °C."}
+
+The header names an agent, "agent_id", or describes one to be made: name, model, system,
+description, tags, metadata, timezone, context_window_limit, model_settings, tools, approval_tools,
+blocks. It may have summary, description, model, model_settings, context_window_limit and hidden,
+and an "id", by which the conversation is known when it comes again; without one it is known by its
+content. What is there already stays as it is, so a file may be imported again.
+
+Roles are user, system, assistant and tool. A tool message answers a call of the assistant message
+before it, with status ok, error, denied, cancelled or unknown; a call without an answer is closed
+as unknown. An assistant message that broke off has the status interrupted. A "date" is as in RFC
+3339. A "content" is text or a list of parts. A field that is not known is an error.
+
+Each conversation is checked before any of it is written; what is wrong is told with its line, and
+the others are imported. A SQLite file must not be in use by a server, and is made if there is
+none; a Postgres may be in use.
+"""
 
 cli = typer.Typer(
     name="everlog",
@@ -103,6 +133,116 @@ def tail(
     _module("tail").run(stream, after, url, types or [], follow=follow)
 
 
+# --- what became of a window ----------------------------------------------------------------------
+
+Conversation = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID", help="The id of a conversation, or of an agent for the agent's own."
+    ),
+]
+CompactionId = Annotated[
+    str, typer.Argument(metavar="COMPACTION_ID", help="The id of a compaction.")
+]
+Url = Annotated[str, typer.Option(help="Where the server is.")]
+Deleted = Annotated[bool, typer.Option("--deleted", help="Look into a deleted conversation, too.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+
+
+@cli.command()
+def why(  # noqa: PLR0913 - what can be said to it
+    conversation: Conversation,
+    query: Annotated[
+        str,
+        typer.Argument(
+            metavar="PHRASE",
+            help="What was said, or the id of a message or tool call; double quotes around words "
+            "ask for just these in a row.",
+        ),
+    ],
+    limit: Annotated[int, typer.Option(min=1, max=100, help="Show so many places.")] = 10,
+    url: Url = URL,
+    *,
+    deleted: Deleted = False,
+    raw: Json = False,
+) -> None:
+    """Tell why an agent has forgotten something: where it was said, what evicted it, what is left."""
+    _module("audit").why(conversation, query, url, limit, deleted=deleted, raw=raw)
+
+
+@cli.command()
+def window(
+    conversation: Conversation,
+    at: Annotated[
+        int | None, typer.Option(min=1, help="At which offset.", show_default="the newest")
+    ] = None,
+    url: Url = URL,
+    *,
+    deleted: Deleted = False,
+    raw: Json = False,
+) -> None:
+    """Show what the model saw at an offset."""
+    _module("audit").window(conversation, at, url, deleted=deleted, raw=raw)
+
+
+@cli.command()
+def compactions(
+    conversation: Conversation,
+    compaction: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="COMPACTION_ID", help="One of them, in full.", show_default="all of them"
+        ),
+    ] = None,
+    url: Url = URL,
+    *,
+    deleted: Deleted = False,
+    raw: Json = False,
+) -> None:
+    """List a conversation's compactions, or show one in full."""
+    _module("audit").compactions(conversation, compaction, url, deleted=deleted, raw=raw)
+
+
+@cli.command()
+def undo(
+    conversation: Conversation,
+    compaction: CompactionId,
+    url: Url = URL,
+    *,
+    force: Annotated[
+        bool, typer.Option("--force", help="Even if runs then have too little room.")
+    ] = False,
+    raw: Json = False,
+) -> None:
+    """Bring back into the window what a compaction evicted."""
+    _module("audit").undo(conversation, compaction, url, force=force, raw=raw)
+
+
+@cli.command()
+def redo(
+    conversation: Conversation, compaction: CompactionId, url: Url = URL, *, raw: Json = False
+) -> None:
+    """Have a compaction that was undone hold again."""
+    _module("audit").redo(conversation, compaction, url, raw=raw)
+
+
+@cli.command()
+def diff(  # noqa: PLR0913 - what can be said to it
+    conversation: Conversation,
+    one: Annotated[int, typer.Argument(metavar="N", min=1, help="An offset.")],
+    other: Annotated[int, typer.Argument(metavar="M", min=1, help="Another.")],
+    url: Url = URL,
+    *,
+    deleted: Deleted = False,
+    raw: Json = False,
+) -> None:
+    """Compare the windows at two offsets: what came, what left, and by which compaction."""
+    _module("audit").diff(conversation, one, other, url, deleted=deleted, raw=raw)
+
+
+# --- the database ---------------------------------------------------------------------------------
+
+
 @cli.command()
 def verify(
     stream: Annotated[
@@ -152,6 +292,58 @@ def copy(
     database may be in use by a server.
     """
     _module("move").run_copy(source, target)
+
+
+@cli.command("import", help=IMPORT_HELP)
+def import_(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE.jsonl", help="The file; - is the standard input.")
+    ],
+    database: Database = None,
+    agent: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AGENT_ID",
+            help="Whose the conversations are to be.",
+            show_default="as the file says",
+        ),
+    ] = None,
+) -> None:
+    """Bring conversations in from a file of JSON Lines."""
+    _module("history").run_import(file, database, agent)
+
+
+@cli.command()
+def export(  # noqa: PLR0913 - what can be said to it
+    conversations: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="CONVERSATION…", help="Ids of conversations.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where to write.", show_default="standard output"),
+    ] = None,
+    database: Database = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="All conversations.")] = False,
+    deleted: Annotated[bool, typer.Option("--deleted", help="Deleted conversations, too.")] = False,
+    rolled_back: Annotated[
+        bool, typer.Option("--rolled-back", help="Turns that were rolled back, too.")
+    ] = False,
+) -> None:
+    """Take conversations out as a file of JSON Lines that `import` reads.
+
+    All messages that ever were are in it, whatever has left the window. A SQLite file must not be
+    in use by a server; a Postgres may be.
+    """
+    _module("history").run_export(
+        conversations or [],
+        output,
+        database,
+        every=every,
+        deleted=deleted,
+        rolled_back=rolled_back,
+    )
 
 
 @cli.command()

@@ -2,23 +2,21 @@
 
 from typing import Any, assert_never
 
+from app.compactor import Compactor
+from app.conditions import Conditions
 from app.execute import Execute
-from app.providers.catalogue import Catalogue, MalformedHandle, UnknownHandle
 from app.step import Steps
 from app.toolrun import ToolRunner
-from app.tools import Toolbox
-from domain.agent import Agent
-from domain.conversation import ClaimRun, Conversation, FinishRun, JoinSteers
+from domain.conversation import ClaimRun, FinishRun, JoinSteers
 from domain.event import Command, Recorded
-from domain.models import model_of
 from domain.run import (
     Claim,
     CloseCall,
     CloseStep,
+    Compact,
     Effect,
     EndRun,
     LetIn,
-    OfferedTool,
     Run,
     RunTool,
     TakeStep,
@@ -33,16 +31,16 @@ class Effects:
         execute: Execute,
         steps: Steps,
         tools: ToolRunner,
-        toolbox: Toolbox,
-        catalogue: Catalogue,
+        compactor: Compactor,
+        conditions: Conditions,
         *,
         node: str,
     ) -> None:
         self._execute = execute
         self._steps = steps
         self._tools = tools
-        self._toolbox = toolbox
-        self._catalogue = catalogue
+        self._compactor = compactor
+        self._conditions = conditions
         self._node = node
 
     async def perform(self, stream: str, run: Run, effect: Effect) -> None:
@@ -60,6 +58,8 @@ class Effects:
                 await self._tools.run(stream, run, effect)
             case CloseCall():
                 await self._tools.close(stream, effect)
+            case Compact():
+                await self._compactor.make_room(stream, run, effect)
             case EndRun():
                 await self._do(stream, FinishRun(effect))
             case _:
@@ -71,34 +71,17 @@ class Effects:
     async def _claim(self, stream: str, run: Run, effect: Claim) -> None:
         """Make a run this node's own, and pin what it is worked with."""
         state = await self._execute.conversation(stream)
-        version, agent = await self._execute.state(state.agent_id or "")
-        handle, settings = model_of(state, agent, run.request.overrides)
+        given = await self._conditions.of(state, run.request.overrides)
         await self._do(
             stream,
             ClaimRun(
                 effect.run_id,
                 effect.epoch,
                 self._node,
-                version,
-                handle,
-                settings,
-                self._context_window(handle, state, agent),
-                self._offered(agent),
+                given.agent_version,
+                given.model,
+                given.settings,
+                given.context_window,
+                given.tools,
             ),
         )
-
-    def _offered(self, agent: Agent) -> tuple[OfferedTool, ...]:
-        if agent.settings is None:
-            return ()
-        return self._toolbox.offered(agent.settings.tools, agent.settings.approval_tools)
-
-    def _context_window(self, handle: str, state: Conversation, agent: Agent) -> int:
-        try:
-            window = self._catalogue.resolve(handle).context_window
-        except (UnknownHandle, MalformedHandle):
-            # The run is claimed all the same: the step that needs the model fails and says why.
-            return 0
-        limits = [state.settings.context_window_limit]
-        if agent.settings is not None:
-            limits.append(agent.settings.context_window_limit)
-        return min([window, *(limit for limit in limits if limit)])

@@ -111,6 +111,10 @@ class Execute:
         """Give a conversation's committed state."""
         return (await self.state(stream))[1]
 
+    async def conversation_at(self, stream: str, offset: int) -> Conversation:
+        """Give a conversation's state as it was after an offset: for whoever looks back."""
+        return await self._log.in_reader(lambda: _state_at(self._log.store, stream, offset))
+
     async def agent(self, stream: str) -> Agent:
         """Give an agent's committed state."""
         return (await self.state(stream))[1]
@@ -245,6 +249,12 @@ def _folded(store: Store, stream: str) -> Head:
         # Deltas change no state, so the last fact may lie before the head.
         head.version = found[0]
     return head
+
+
+def _state_at(store: Store, stream: str, offset: int) -> Any:
+    head = Head(0, DECIDERS[kind_of(stream)].initial)
+    _evolve(stream, head, store.read(stream, upto=offset, deltas=False))
+    return head.state
 
 
 def _newer(store: Store, stream: str, version: int) -> tuple[int, list[Row]]:

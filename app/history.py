@@ -10,10 +10,10 @@ from typing import Any, Final, TypeAlias
 from app.mapper import Row, revive
 from app.store import VERSION_MAX, Store
 from domain.event import Recorded
-from projections.listing import LISTED, messages_of, rolled_back
+from projections.listing import LISTED, messages_of, unlisted
 from projections.wire import Message
 
-# Ids of messages that were rolled back.
+# Ids of messages that lists leave out.
 Hidden: TypeAlias = frozenset[str]
 # Facts a message takes: a turn's user message and reply have four of their own, its run three more.
 FACTS_PER_MESSAGE: Final = 4
@@ -38,9 +38,14 @@ def messages_page(store: Store, stream: str, page: Page) -> list[Message]:
     """
     if page.limit == 0:
         return []
-    hidden = rolled_back(map(revive, store.marked(stream)))
+    hidden = hidden_in(store, stream)
     found = (_newest if page.newest_first else _oldest)(store, stream, page, hidden)
     return [item for items in found for item in items]
+
+
+def hidden_in(store: Store, stream: str) -> Hidden:
+    """Name the messages of a stream that lists leave out. Blocks."""
+    return unlisted(map(revive, store.marked(stream)))
 
 
 def _oldest(store: Store, stream: str, page: Page, hidden: Hidden) -> list[list[Message]]:

@@ -18,6 +18,8 @@ from pydantic import (
 from pydantic_core import from_json
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from domain.compaction import PERCENTAGE_DEFAULT
+
 PREFIX: Final = "EVERLOG_"
 POSTGRES_SCHEMES: Final = ("postgresql", "postgres")
 MEBIBYTE: Final = 1024 * 1024
@@ -123,6 +125,11 @@ class Settings(BaseSettings):
     tool_timeout_s: float = Field(default=60.0, gt=0, le=3600)
     context_windows: Windows = Field(default_factory=dict[str, int])
     demo_word_delay_s: float = Field(default=0.03, ge=0, le=10)
+
+    # The share that leaves a sliding window, for agents that do not say; kept by those made with it.
+    sliding_window_percentage: float = Field(
+        default=PERCENTAGE_DEFAULT, gt=0, le=1, allow_inf_nan=False
+    )
 
     callback_secret: SecretStr | None = None
     callback_private_addresses: bool = False

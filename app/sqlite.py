@@ -8,7 +8,7 @@ stream's head, then the events of those that won, then the read tables, in one t
 import fcntl
 import os
 import sqlite3
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +23,17 @@ from eventsourcing.sqlite import (
 )
 
 from app.mapper import Row
-from app.store import SCHEMA_VERSION, VERSION_MAX, DatabaseInUse, NewerSchema, Sealed
+from app.store import (
+    DROPPED_INDEXES,
+    MARKS,
+    SCHEMA_VERSION,
+    VERSION_MAX,
+    DatabaseInUse,
+    NewerSchema,
+    Pieces,
+    Sealed,
+)
+from projections.search_ranks import Posting
 from projections.tables import TABLES, Patch, Scalar, Table, merged
 
 _LOG_SCHEMA: Final = (
@@ -34,10 +44,8 @@ _LOG_SCHEMA: Final = (
     "hash BLOB NOT NULL)",
     "CREATE INDEX IF NOT EXISTS facts ON stored_events (originator_id, originator_version) "
     "WHERE topic <> 'step.delta'",
-    "CREATE INDEX IF NOT EXISTS marks ON stored_events (originator_id, originator_version) "
-    "WHERE topic IN ('window.compacted', 'window.compaction_undone', 'window.compaction_redone')",
-    "CREATE INDEX IF NOT EXISTS rollbacks ON stored_events (originator_id, originator_version) "
-    "WHERE topic = 'window.rolled_back'",
+    "CREATE INDEX IF NOT EXISTS window_marks ON stored_events (originator_id, originator_version) "
+    f"WHERE {MARKS}",
 )
 _ADVANCE: Final = (
     "INSERT INTO streams (id, head, hash) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE "
@@ -48,7 +56,23 @@ _SELECT: Final = (
     "WHERE originator_id = ? AND originator_version > ? AND originator_version <= ? "
 )
 _NO_DELTAS: Final = "AND topic <> 'step.delta' "
-_ROLLBACKS: Final = "AND topic = 'window.rolled_back' "
+# Each row's terms with its stream as one more, so that a conversation's are found without a look at
+# others. Terms are words already: whatever is between spaces is one. Where in a text they stand is
+# not kept, nor how often.
+_SEARCHED: Final = (
+    "CREATE VIRTUAL TABLE IF NOT EXISTS {0}_index USING fts5("
+    "version UNINDEXED, words UNINDEXED, terms, "
+    "tokenize = \"ascii tokenchars '-'\", detail = none, columnsize = 0)",
+    # A row that is written once more is updated, and so not indexed twice.
+    "CREATE TRIGGER IF NOT EXISTS {0}_indexed AFTER INSERT ON {0} BEGIN "
+    "INSERT INTO {0}_index (version, words, terms) "
+    "VALUES (new.version, new.words, new.stream || ' ' || new.{1}); END",
+)
+_SEARCH: Final = (
+    "SELECT version, words FROM texts_index WHERE texts_index MATCH ? AND version <= ? "
+    "ORDER BY rowid DESC LIMIT ?"
+)
+_SAID: Final = "SELECT group_concat(version) FROM texts WHERE stream = ? AND version <= ?"
 # Milliseconds since 1970 by this database's clock; `unixepoch('subsec')` needs a newer SQLite.
 _NOW: Final = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 _UNATTENDED: Final = (
@@ -126,8 +150,11 @@ class SQLiteStore(SQLiteAggregateRecorder):
                 )
             self.outdated = 0 < found < SCHEMA_VERSION
             if self.outdated:
-                for name in TABLES:
-                    c.execute(f"DROP TABLE IF EXISTS {name}")
+                for table in TABLES.values():
+                    c.execute(f"DROP TABLE IF EXISTS {table.name}")
+                    _drop_index(c, table)
+                for name in DROPPED_INDEXES:
+                    c.execute(f"DROP INDEX IF EXISTS {name}")
             self._create_table(c)
             if not self.outdated:
                 c.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -189,11 +216,41 @@ class SQLiteStore(SQLiteAggregateRecorder):
             c.execute(sql, (stream, after, upto, limit))
             return list(map(Row._make, c.fetchall()))
 
-    def marked(self, stream: str, upto: int = VERSION_MAX) -> list[Row]:
-        """Read the facts that say which of a stream's messages were rolled back, in order."""
+    def pieces(self, stream: str, pieces: Pieces, topics: Collection[str]) -> list[Row]:
+        """Read the facts of some types in pieces of a stream, in order; deltas are no facts."""
+        wanted = f"{_SELECT}{_NO_DELTAS}AND topic IN ({', '.join('?' * len(topics))}) "
+        rows: list[Row] = []
         with self._reading() as c:
-            c.execute(f"{_SELECT}{_ROLLBACKS}ORDER BY originator_version", (stream, 0, upto))
+            for after, upto in pieces:
+                c.execute(f"{wanted}ORDER BY originator_version", (stream, after, upto, *topics))
+                rows += map(Row._make, c.fetchall())
+        return rows
+
+    def marked(self, stream: str, upto: int = VERSION_MAX) -> list[Row]:
+        """Read the facts that change what is in a stream's window beside its messages, in order."""
+        with self._reading() as c:
+            c.execute(f"{_SELECT}AND {MARKS} ORDER BY originator_version", (stream, 0, upto))
             return list(map(Row._make, c.fetchall()))
+
+    def search(
+        self, stream: str, wanted: Sequence[str], *, upto: int = VERSION_MAX, limit: int
+    ) -> list[list[Posting]]:
+        """Find for each wanted term the newest texts of a stream that have it, at most `limit`."""
+        found: list[list[Posting]] = []
+        with self._reading() as c:
+            for terms in wanted:
+                quoted = " AND ".join(f'"{term}"' for term in (stream, *terms.split()))
+                c.execute(_SEARCH, (quoted, upto, limit))
+                found.append(list(map(Posting._make, c.fetchall())))
+        return found
+
+    def said(self, stream: str, upto: int = VERSION_MAX) -> list[int]:
+        """Give the versions of a stream's facts that say something, in order."""
+        with self._reading() as c:
+            c.execute(_SAID, (stream, upto))
+            # One row is read in a tenth of the time that one for each takes.
+            joined: str | None = c.fetchone()[0]
+        return sorted(map(int, joined.split(","))) if joined else []
 
     def query(self, sql: str, params: Sequence[Scalar] = ()) -> list[dict[str, Any]]:
         """Run a SELECT on the read tables."""
@@ -244,8 +301,6 @@ class SQLiteStore(SQLiteAggregateRecorder):
                 () if holder is None else (holder,),
             )
 
-    # --- everything -----------------------------------------------------------------------
-
     def streams(self, after: str = "", limit: int = 1000) -> list[tuple[str, int, bytes]]:
         """Page through all streams in order of id: (id, head, hash)."""
         sql = "SELECT id, head, hash FROM streams WHERE id > ? ORDER BY id LIMIT ?"
@@ -261,6 +316,10 @@ class SQLiteStore(SQLiteAggregateRecorder):
             for table in TABLES.values():
                 if table.rebuilt:
                     c.execute(f"DELETE FROM {table.name}")  # noqa: S608 - our own names
+                    # Emptied row by row, it would keep a note of every one.
+                    _drop_index(c, table)
+                    for statement in _index_of(table):
+                        c.execute(statement)
 
     def upsert(self, patches: Sequence[Patch]) -> None:
         """Write rows of the read tables outside an append: for a rebuild."""
@@ -307,7 +366,20 @@ def _schema_of(table: Table) -> list[str]:
         f"ON {table.name} ({', '.join(index)})"
         for index in (*table.indexes, *((one,) for one in table.long))
     ]
-    return [f"CREATE TABLE IF NOT EXISTS {table.name} ({columns}, PRIMARY KEY ({key}))", *indexes]
+    created = f"CREATE TABLE IF NOT EXISTS {table.name} ({columns}, PRIMARY KEY ({key}))"
+    return [created, *indexes, *_index_of(table)]
+
+
+def _index_of(table: Table) -> list[str]:
+    """Give what indexes the words of a table, if anything does."""
+    if table.searched is None:
+        return []
+    return [statement.format(table.name, table.searched) for statement in _SEARCHED]
+
+
+def _drop_index(c: SQLiteCursor, table: Table) -> None:
+    if table.searched is not None:
+        c.execute(f"DROP TABLE IF EXISTS {table.name}_index")
 
 
 def _upsert(c: SQLiteCursor, patches: Sequence[Patch]) -> None:

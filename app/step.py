@@ -1,30 +1,30 @@
 """Takes one step: renders the request, calls the model, keeps what it says as it says it."""
 
 import asyncio
-from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any, Final
 from uuid import uuid4
 
 from app.execute import Execute
+from app.listening import Listener
 from app.log import Log
 from app.mapper import revive
 from app.pacer import Keep, Pacer
-from app.providers import Delta, ModelError, Reply
+from app.providers import ModelError, Reply
 from app.providers.catalogue import Catalogue, MalformedHandle, Resolved, UnknownHandle
+from app.rebuilding import client_tools
 from app.retries import Retries
 from app.windows import Windows
 from domain.content import ToolCall, ToolSchema
 from domain.conversation import AppendDeltas, FinishRun, FinishStep, StartStep, SupersedeStep
 from domain.event import Command, Recorded
 from domain.run import (
+    OVERFLOWS_MAX,
     CloseStep,
     EndRun,
     Failure,
     Manifest,
     Run,
     RunClaimed,
-    RunQueued,
     StepDelta,
     StopReason,
     TakeStep,
@@ -34,11 +34,12 @@ from projections.parts import interrupted_parts, stored_parts
 from projections.request import (
     RENDERER,
     ModelRequest,
-    return_chars_max,
+    Offer,
+    offer_of,
+    request_of,
     sha256_of,
-    system_of,
-    turns_of,
 )
+from projections.tokens import tokens_of_request
 from projections.window import Window
 
 STOP_REASONS: Final[dict[str, StopReason]] = {
@@ -48,20 +49,6 @@ STOP_REASONS: Final[dict[str, StopReason]] = {
 UNEXPECTED_CALL: Final = Failure(
     error_type="llm_error", message="The model called a tool though it was offered none."
 )
-# More than any model says in one reply.
-REPLY_CHARS_MAX: Final = 8 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """The tools that a step offers, and the names of those that wait for the client.
-
-    `tools_at` is the offset of the fact that lists the client's.
-    """
-
-    tools: tuple[ToolSchema, ...]
-    gated: tuple[str, ...]
-    tools_at: int | None
 
 
 class Steps:
@@ -75,20 +62,18 @@ class Steps:
         catalogue: Catalogue,
         retries: Retries,
         *,
+        listener: Listener,
         by: str,
         pace_s: float,
-        silence_s: float,
-        reply_s: float,
     ) -> None:
         self._log = log
         self._execute = execute
         self._windows = windows
         self._catalogue = catalogue
         self._retries = retries
+        self._listener = listener
         self._by = by
         self._pace_s = pace_s
-        self._silence_s = silence_s
-        self._reply_s = reply_s
 
     async def take(self, stream: str, run: Run, effect: TakeStep) -> None:
         """Call the model once. A failure of the model ends the run, or has it tried again.
@@ -117,16 +102,21 @@ class Steps:
 
     async def _take(self, stream: str, run: Run, claimed: RunClaimed, effect: TakeStep) -> None:
         resolved = self._catalogue.resolve(claimed.model)
-        offer = await self._offer(stream, run, claimed)
+        own = await self._client_tools(stream, run)
+        offer = offer_of(own, claimed, run.tools_at)
         window = await self._windows.newest(stream)
-        request = request_of(window, resolved, run, claimed, offer)
+        request = request_of(window, resolved.handle, run.request, claimed, offer)
         manifest = manifest_of(window, request, offer)
-        s = await self._start(stream, effect, claimed, offer, manifest)
+        s = await self._start(stream, effect, request, offer, manifest)
         pacer = Pacer(s, self._keeper(stream, effect), self._pace_s)
         try:
             reply = await self._listen(resolved, request, pacer)
         except ModelError as error:
-            await self._failed(stream, effect, s, error, heard=pacer.heard)
+            # Once something of it was said, it is not taken back.
+            again = None if pacer.heard else self._again(run, effect, s, error)
+            await (
+                self._failed(stream, effect, error) if again is None else self._do(stream, again)
+            )
             return
         if not offer.tools and any(isinstance(part, ToolCall) for part in reply.parts):
             await self._fail(stream, effect, "invalid_tool_call", UNEXPECTED_CALL)
@@ -145,29 +135,20 @@ class Steps:
             ),
         )
 
-    async def _offer(self, stream: str, run: Run, claimed: RunClaimed) -> Offer:
-        """Gather the tools: the client's, which hide the server's of the same name, then those."""
-        own = await self._client_tools(stream, run)
-        names = {tool.name for tool in own}
-        ours = [tool for tool in claimed.tools if tool.name not in names]
-        schemas = (
-            ToolSchema(name=tool.name, description=tool.description, parameters=tool.parameters)
-            for tool in ours
-        )
-        names_gated = (*(tool.name for tool in own), *(tool.name for tool in ours if tool.gated))
-        return Offer((*own, *schemas), names_gated, run.tools_at)
-
     async def _client_tools(self, stream: str, run: Run) -> tuple[ToolSchema, ...]:
         if run.tools_at is None:
             return ()
-        (row,) = await self._log.read(stream, after=run.tools_at - 1, limit=1)
-        fact: Recorded[RunQueued] = revive(row)
-        return fact.event.tools or ()
+        return await self._log.in_reader(
+            lambda: client_tools(self._log.store, stream, run.tools_at)
+        )
 
     async def _start(
-        self, stream: str, effect: TakeStep, claimed: RunClaimed, offer: Offer, manifest: Manifest
+        self, stream: str, effect: TakeStep, request: ModelRequest, offer: Offer, manifest: Manifest
     ) -> int:
-        """Record that the model is about to be called; give the offset that names the step."""
+        """Record that the model is about to be called; give the offset that names the step.
+
+        The handle is that of the model itself: what the default model is may change.
+        """
         started = await self._do(
             stream,
             StartStep(
@@ -177,8 +158,8 @@ class Steps:
                 index=effect.index,
                 attempt=effect.attempt,
                 message_id=id_of(MESSAGE, uuid4()),
-                model=claimed.model,
-                settings=claimed.settings,
+                model=request.handle,
+                settings=request.settings,
                 manifest=manifest,
                 gated=offer.gated,
             ),
@@ -190,43 +171,11 @@ class Steps:
         try:
             async with asyncio.TaskGroup() as both:
                 both.create_task(pacer.run())
-                reply = await self._heard(resolved, request, pacer)
+                reply = await self._listener.reply_of(resolved, request, pacer.add)
                 pacer.end()
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
         return reply
-
-    async def _heard(self, resolved: Resolved, request: ModelRequest, pacer: Pacer) -> Reply:
-        """Listen, but not for ever: to a silent model so long, to an endless one longer."""
-        whole = asyncio.timeout(self._reply_s)
-        try:
-            async with whole:
-                return await self._reply_of(resolved, request, pacer)
-        except TimeoutError:
-            limit_s = self._reply_s if whole.expired() else self._silence_s
-            what = "took longer than" if whole.expired() else "said nothing for"
-            raise ModelError("llm_timeout", f"The model {what} {limit_s:g} s.") from None
-
-    async def _reply_of(self, resolved: Resolved, request: ModelRequest, pacer: Pacer) -> Reply:
-        chars = 0
-        # Closed at once when we stop listening for whatever reason: the socket goes with it.
-        async with aclosing(resolved.provider.complete(request)) as reply:
-            while True:
-                async with asyncio.timeout(self._silence_s):
-                    heard = await anext(reply, None)
-                if not isinstance(heard, Delta):
-                    break
-                chars += len(heard.text)
-                if chars > REPLY_CHARS_MAX:
-                    raise ModelError(
-                        "llm_error", f"The reply grew past {REPLY_CHARS_MAX} characters."
-                    )
-                await pacer.add(heard)
-        if heard is None:
-            raise ModelError("stream_incomplete", "The model's reply broke off.")
-        if not heard.parts:
-            raise ModelError("llm_empty_response", "The model sent an empty reply.")
-        return heard
 
     def _keeper(self, stream: str, effect: TakeStep) -> Keep:
         async def keep(deltas: tuple[StepDelta, ...]) -> None:
@@ -234,15 +183,16 @@ class Steps:
 
         return keep
 
-    async def _failed(
-        self, stream: str, effect: TakeStep, s: int, error: ModelError, *, heard: bool
-    ) -> None:
-        """Have the step taken again if nothing of it was said and it may help; else end the run."""
-        pause_ms = None if heard else self._retries.pause_ms(error, effect.attempt)
-        if pause_ms is not None:
-            command = SupersedeStep(effect.run_id, effect.epoch, s, "provider_error", pause_ms)
-            await self._do(stream, command)
-            return
+    def _again(self, run: Run, effect: TakeStep, s: int, error: ModelError) -> SupersedeStep | None:
+        """Tell how a step that failed is taken again: in a smaller window, or after a pause."""
+        if error.error_type == "context_window_overflow" and run.overflows < OVERFLOWS_MAX:
+            return SupersedeStep(effect.run_id, effect.epoch, s, "context_exceeded")
+        pause_ms = self._retries.pause_ms(error, effect.attempt)
+        if pause_ms is None:
+            return None
+        return SupersedeStep(effect.run_id, effect.epoch, s, "provider_error", pause_ms)
+
+    async def _failed(self, stream: str, effect: TakeStep, error: ModelError) -> None:
         failure = Failure(error_type=error.error_type, message=error.message, detail=error.detail)
         reason = STOP_REASONS.get(error.error_type, "llm_api_error")
         await self._fail(stream, effect, reason, failure)
@@ -257,22 +207,6 @@ class Steps:
         return await self._execute(stream, command, self._by)
 
 
-def request_of(
-    window: Window, resolved: Resolved, run: Run, claimed: RunClaimed, offer: Offer
-) -> ModelRequest:
-    """Render what the model is told."""
-    stored = "" if window.system is None else window.system.system.text
-    system = run.request.overrides.system or stored
-    return ModelRequest(
-        provider=resolved.provider_type,
-        model=resolved.model,
-        system=system_of(system, run.request.skills),
-        turns=turns_of(window, return_chars_max(claimed.context_window)),
-        tools=offer.tools,
-        settings=claimed.settings,
-    )
-
-
 def manifest_of(window: Window, request: ModelRequest, offer: Offer) -> Manifest:
     """Say what a request was made of, so that it can be made again."""
     manifest = Manifest(
@@ -280,6 +214,8 @@ def manifest_of(window: Window, request: ModelRequest, offer: Offer) -> Manifest
         items=window.spans,
         sha256=sha256_of(request),
         renderer=RENDERER,
+        window_at=window.at,
+        tokens=tokens_of_request(request),
     )
     if offer.tools_at is None:
         return manifest

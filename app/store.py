@@ -1,18 +1,30 @@
 """What the log asks of a database: one small strategy per engine, and nothing else knows which."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, LiteralString, NamedTuple, Protocol, TypeAlias
 
 from app.mapper import Row
+from projections.search_ranks import Posting
 from projections.tables import Patch, Scalar
 
 # More than any stream will hold, and within a database's 64-bit integers.
 VERSION_MAX: Final = 2**62
 # The form of the read tables; those of an older one are written again from the log.
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
+# Facts that change which messages are in the window or what is in its place: an index has them. A
+# query must have the very words, as a bound value would not use that index.
+MARKS: Final[LiteralString] = (
+    "topic IN ('window.compaction_started', 'window.compaction_failed', 'window.compacted', "
+    "'window.compaction_undone', 'window.compaction_redone', 'window.recompiled', "
+    "'window.rolled_back', 'message.changed')"
+)
+# Indexes of earlier schemas.
+DROPPED_INDEXES: Final[tuple[LiteralString, ...]] = ("marks", "rollbacks")
 
+# Stretches of a stream that do not overlap, in order: pairs that stand for after < version <= upto.
+Pieces: TypeAlias = Sequence[tuple[int, int]]
 # Told which streams have grown elsewhere.
 Heard: TypeAlias = Callable[[Sequence[str]], None]
 
@@ -131,8 +143,26 @@ class Store(Protocol):
         """Read rows with `after < version <= upto` in order; -1 is no limit."""
         ...
 
+    def pieces(self, stream: str, pieces: Pieces, topics: Collection[str]) -> list[Row]:
+        """Read the facts of some types in pieces of a stream, in order; deltas are no facts."""
+        ...
+
     def marked(self, stream: str, upto: int = VERSION_MAX) -> list[Row]:
-        """Read the facts that say which of a stream's messages were rolled back, in order."""
+        """Read the facts that change what is in a stream's window beside its messages, in order."""
+        ...
+
+    def search(
+        self, stream: str, wanted: Sequence[str], *, upto: int = VERSION_MAX, limit: int
+    ) -> list[list[Posting]]:
+        """Find for each wanted term the newest texts of a stream that have it, at most `limit`.
+
+        Terms are as `projections.search_words` makes them; of several with spaces between, a text
+        must have all.
+        """
+        ...
+
+    def said(self, stream: str, upto: int = VERSION_MAX) -> list[int]:
+        """Give the versions of a stream's facts that say something, in order."""
         ...
 
     def query(self, sql: str, params: Sequence[Scalar] = ()) -> list[dict[str, Any]]:

@@ -7,19 +7,25 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from app.callbacks import Callbacks, Terms
+from app.compactor import Compactor
+from app.conditions import Conditions
 from app.databases import opened
 from app.effects import Effects
 from app.execute import Execute
 from app.leases import Leases
+from app.listening import Listener
 from app.log import Log
 from app.providers.catalogue import Catalogue, ProviderSettings
 from app.retries import Retries
+from app.search import Search
 from app.settings import Settings
 from app.step import Steps
+from app.summariser import Summariser
 from app.tail import Tail
 from app.toolrun import ToolRunner
 from app.tools import Toolbox
 from app.tools.demo import DemoCount, DemoWait
+from app.tools.recall import ConversationSearch, Recall
 from app.wakeups import Wakeups
 from app.web import routes
 from app.web.errors import EXCEPTION_HANDLERS
@@ -88,16 +94,34 @@ def log_of(settings: Settings) -> Log:
     return Log(store, patience_s=patience_s, readers=settings.database_readers)
 
 
-def services_of(settings: Settings, log: Log) -> Services:
-    """Make what handlers work with."""
+def services_of(settings: Settings, log: Log, catalogue: Catalogue | None = None) -> Services:
+    """Make what handlers work with; the catalogue from the settings if none is given."""
+    execute, windows = Execute(log), Windows(log)
+    catalogue = catalogue or Catalogue(_provider_settings(settings))
+    past = Search(log)
+    tools = (DemoCount(), DemoWait(), ConversationSearch(past), Recall(past))
+    toolbox = Toolbox(tools, timeout_s=settings.tool_timeout_s)
+    conditions = Conditions(execute, catalogue, toolbox)
+    listener = Listener(silence_s=settings.model_timeout_s, reply_s=settings.reply_timeout_s)
     return Services(
         settings=settings,
         log=log,
-        execute=Execute(log),
+        execute=execute,
         tail=Tail(log),
-        windows=Windows(log),
-        catalogue=Catalogue(_provider_settings(settings)),
-        toolbox=Toolbox([DemoCount(), DemoWait()], timeout_s=settings.tool_timeout_s),
+        windows=windows,
+        catalogue=catalogue,
+        toolbox=toolbox,
+        conditions=conditions,
+        listener=listener,
+        compactor=Compactor(
+            log,
+            execute,
+            windows,
+            conditions,
+            Summariser(catalogue, listener, Retries(settings.model_retry_pause_s)),
+            node=settings.node,
+            percentage=settings.sliding_window_percentage,
+        ),
     )
 
 
@@ -111,18 +135,17 @@ def worker_of(services: Services) -> Worker:
         services.windows,
         services.catalogue,
         Retries(settings.model_retry_pause_s),
+        listener=services.listener,
         by=by,
         pace_s=settings.delta_pace_ms / MS_PER_S,
-        silence_s=settings.model_timeout_s,
-        reply_s=settings.reply_timeout_s,
     )
-    toolbox = services.toolbox
+    tools = ToolRunner(execute, services.toolbox, by=by)
     effects = Effects(
         execute,
         steps,
-        ToolRunner(execute, toolbox, by=by),
-        toolbox,
-        services.catalogue,
+        tools,
+        services.compactor,
+        services.conditions,
         node=settings.node,
     )
     leases = Leases(log, settings.node)

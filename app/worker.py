@@ -19,7 +19,7 @@ from app.leases import RENEW_S, Leases
 from app.log import Log, StoreUnavailable
 from app.mapper import Row, revive
 from domain.errors import Stale
-from domain.run import Claim, EndRun, Failure, Run, RunTool, TakeStep, pending
+from domain.run import Claim, Compact, EndRun, Failure, Run, RunTool, TakeStep, pending
 
 WAKING: Final = frozenset({"run.queued", "run.finished", "run.cancel_requested", "tool.finished"})
 RETRY_DELAY_S: Final = 1.0
@@ -220,7 +220,7 @@ class Worker:
         effect = pending(run, epoch if run_id == run.run_id else None, steered=steered)
         try:
             work = self._effects.perform(stream, run, effect)
-            if isinstance(effect, TakeStep | RunTool):
+            if isinstance(effect, TakeStep | RunTool | Compact):
                 await self._cancellable(stream, work)
             else:
                 await work

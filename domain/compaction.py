@@ -19,7 +19,8 @@ PERCENTAGE_DEFAULT: Final = 0.3
 class CompactionSettings(Value):
     """The settings of one compaction, after merging (contract section 8.2).
 
-    `model` is the summariser's handle; null, and in the self modes, it is the agent's own.
+    `model` is the summariser's handle; null is the cheap one of the agent's provider, else the
+    agent's own, as it always is in the self modes.
     `clip_chars` null is "do not clip". `sliding_window_percentage` is the share to evict.
     Below `min_retention` (0 to 1) an automatic compaction falls back, or is refused.
     """

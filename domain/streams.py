@@ -16,10 +16,11 @@ RUN: Final = "run"
 STEP: Final = "step"
 PING: Final = "ping"
 USER: Final = "user"
+COMPACTION: Final = "compaction"
 
 _PATTERNS: Final = {
     prefix: re.compile(f"{prefix}-{_UUID4}")
-    for prefix in (CONVERSATION, AGENT, BLOCK, MESSAGE, RUN, STEP, USER)
+    for prefix in (CONVERSATION, AGENT, BLOCK, MESSAGE, RUN, STEP, USER, COMPACTION)
 }
 
 

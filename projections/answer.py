@@ -5,11 +5,16 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
-from domain.conversation import MessageAppended, MessageQueued
+from domain.conversation import (
+    MessageAppended,
+    MessageQueued,
+    WindowCompacted,
+    WindowCompactionStarted,
+)
 from domain.event import Recorded
-from domain.run import RunFinished, RunQueued
+from domain.run import RunFinished, RunQueued, RunRequest, StepStarted
 from projections.frames import usage_shown
-from projections.letta import only
+from projections.letta import only, summary_message
 from projections.listing import messages_of
 from projections.wire import Message, StopReasonShown, UsageShown
 
@@ -40,14 +45,17 @@ def response_of(facts: Sequence[Recorded[Any]], run_id: str) -> LettaResponse:
     not. A steer's output is that of the run it joined, from there on.
     """
     ending = ending_of(facts, run_id)
-    messages = [
-        item
-        for items in messages_of_run(facts, run_id)
+    request = _request_of(facts, run_id)
+    placed = [
+        (place, item)
+        for place, items in placed_messages_of_run(facts, run_id)
         for item in items
         if item["step_id"] is not None
     ]
+    if request.compaction_messages:
+        placed = sorted([*placed, *_summaries(facts, run_id)], key=_place)
     return {
-        "messages": only(messages, _filters(facts, run_id)),
+        "messages": only([item for _, item in placed], request.filters),
         "stop_reason": {"message_type": "stop_reason", "stop_reason": ending.stop_reason},
         "usage": usage_shown(ending.usage),
         "logprobs": None,
@@ -57,12 +65,47 @@ def response_of(facts: Sequence[Recorded[Any]], run_id: str) -> LettaResponse:
 
 def messages_of_run(facts: Sequence[Recorded[Any]], run_id: str) -> list[list[Message]]:
     """List what was sent in and what came out of a run, message by message."""
+    return [items for _, items in placed_messages_of_run(facts, run_id)]
+
+
+def placed_messages_of_run(
+    facts: Sequence[Recorded[Any]], run_id: str
+) -> list[tuple[int, list[Message]]]:
+    """List the same with the offsets that they stand at."""
     since = {run_id: 0, **_joined(facts, run_id)}
     return [
-        items
+        (place, items)
         for place, items in messages_of(facts)
         if place >= since.get(items[0]["run_id"] or "", place + 1)
     ]
+
+
+def _summaries(facts: Sequence[Recorded[Any]], run_id: str) -> list[tuple[int, Message]]:
+    """Give the summaries of the compactions that the run led to, as its frames tell of them."""
+    since = {run_id: 0, **_joined(facts, run_id)}
+    own = [
+        fact
+        for fact in facts
+        if isinstance(fact.event, StepStarted | WindowCompactionStarted | WindowCompacted)
+        and fact.version >= since.get(fact.event.run_id or "", fact.version + 1)
+    ]
+    steps = {fact.version: fact.event.step_id for fact in own if _is(fact, StepStarted)}
+    begun = {
+        fact.event.compaction_id: fact.event.s for fact in own if _is(fact, WindowCompactionStarted)
+    }
+    return [
+        (fact.version, summary_message(fact, steps.get(begun.get(fact.event.compaction_id) or 0)))
+        for fact in own
+        if _is(fact, WindowCompacted)
+    ]
+
+
+def _is(fact: Recorded[Any], kind: type) -> bool:
+    return isinstance(fact.event, kind)
+
+
+def _place(placed: tuple[int, Message]) -> int:
+    return placed[0]
 
 
 def _joined(facts: Sequence[Recorded[Any]], run_id: str) -> dict[str, int]:
@@ -79,12 +122,10 @@ def _joined(facts: Sequence[Recorded[Any]], run_id: str) -> dict[str, int]:
     }
 
 
-def _filters(facts: Sequence[Recorded[Any]], run_id: str) -> tuple[str, ...] | None:
-    return next(
-        (
-            fact.event.request.filters
-            for fact in facts
-            if isinstance(fact.event, RunQueued) and fact.event.run_id == run_id
-        ),
-        None,
+def _request_of(facts: Sequence[Recorded[Any]], run_id: str) -> RunRequest:
+    asked = (
+        fact.event.request
+        for fact in facts
+        if isinstance(fact.event, RunQueued) and fact.event.run_id == run_id
     )
+    return next(asked, RunRequest())

@@ -9,7 +9,12 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from domain.conversation import MessageAppended, MessageQueued
+from domain.conversation import (
+    MessageAppended,
+    MessageQueued,
+    WindowCompacted,
+    WindowCompactionStarted,
+)
 from domain.event import Recorded
 from domain.run import (
     RunFinished,
@@ -27,14 +32,16 @@ from domain.streams import PING, derived_id
 from projections.letta import (
     Step,
     approval_request,
+    compaction_event,
     delta_message,
     event_message,
     is_shown,
     part_message,
     ping,
+    summary_message,
     tool_return,
 )
-from projections.wire import ErrorShown, Output, UsageShown
+from projections.wire import ErrorShown, EventMessage, Output, SummaryMessage, UsageShown
 
 DONE: Final = b"data: [DONE]\n\n"
 
@@ -75,6 +82,8 @@ class Frames:
         # The run itself, and the one that a steer's messages went into.
         self._run_ids = {run_id}
         self._waiting: set[int] = set()
+        # The steps after which compactions began.
+        self._compacting: dict[str, int | None] = {}
 
     def of(self, fact: Recorded[Any]) -> Sent | None:  # noqa: C901 - one case a fact
         """Give what this fact has the client be sent, None if nothing."""
@@ -91,6 +100,11 @@ class Frames:
                 return self._requests(fact, event)
             case ToolFinished() as event if event.run_id in self._run_ids:
                 return self._numbered(fact, tool_return(fact, fact.version))
+            case WindowCompactionStarted() as event if event.run_id in self._run_ids:
+                self._compacting[event.compaction_id] = event.s
+                return self._compaction(fact, compaction_event(fact, self._step_id(event.s)))
+            case WindowCompacted() as event if event.run_id in self._run_ids:
+                return self._compaction(fact, self._summary(fact, event))
             case MessageQueued() as event if event.run_id == self._run_id:
                 self._waiting.add(fact.version)
             case MessageAppended() as event if event.queued in self._waiting:
@@ -150,6 +164,22 @@ class Frames:
             "superseded_message_id": step.message_id,
         }
         return Sent(fact.version, sse(event_message(fact, "retry", data, step)))
+
+    def _summary(self, fact: Recorded[Any], event: WindowCompacted) -> SummaryMessage:
+        return summary_message(
+            fact, self._step_id(self._compacting.get(event.compaction_id)), fact.version
+        )
+
+    def _step_id(self, s: int | None) -> str | None:
+        step = None if s is None else self._steps.get(s)
+        return None if step is None else step.step_id
+
+    def _compaction(
+        self, fact: Recorded[Any], message: SummaryMessage | EventMessage
+    ) -> Sent | None:
+        """Tell of a compaction, if that was asked for."""
+        wanted = self._request.compaction_messages and self._wanted(message["message_type"])
+        return Sent(fact.version, sse(message)) if wanted else None
 
     def _numbered(self, fact: Recorded[Any], message: Output) -> Sent | None:
         if not self._wanted(message["message_type"]):

@@ -10,10 +10,17 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from domain.content import Content
-from domain.conversation import ConversationStarted, MessageAppended
+from domain.conversation import (
+    ConversationStarted,
+    MessageAppended,
+    WindowCompacted,
+    WindowCompactionStarted,
+)
 from domain.event import Recorded
 from domain.run import CalledTool, StepDelta, StepPart, StepStarted, ToolFinished
 from domain.streams import derived_id, otid_of, system_message_id
+from projections.marks import summary_of
+from projections.summary import packed, stats_of
 from projections.wire import (
     ApprovalRequestMessage,
     ApprovalResponseMessage,
@@ -25,6 +32,7 @@ from projections.wire import (
     Output,
     Ping,
     ReasoningMessage,
+    SummaryMessage,
     SystemMessage,
     ToolCallMessage,
     ToolCallShown,
@@ -54,7 +62,7 @@ class Step:
             run_id=event.run_id,
             step_id=event.step_id,
             message_id=event.message_id,
-            date=date_of(fact.at),
+            date=date_of(event.said_at or fact.at),
             gated=frozenset(event.gated),
         )
 
@@ -111,7 +119,8 @@ def input_message(
 ) -> SystemMessage | UserMessage | AssistantMessage | ApprovalResponseMessage:
     """Show a message that was sent in."""
     event = fact.event
-    common = _common(event.message_id, date_of(fact.at), otid=event.otid, run_id=event.run_id)
+    date = date_of(event.said_at or fact.at)
+    common = _common(event.message_id, date, otid=event.otid, run_id=event.run_id)
     if event.approvals is not None:
         return _approval_response(common, event.approvals)
     shown = _content(event.content or "")
@@ -243,7 +252,7 @@ def tool_return(fact: Recorded[ToolFinished], seq_id: int | None = None) -> Tool
     event = fact.event
     common = _common(
         event.message_id,
-        date_of(fact.at),
+        date_of(event.said_at or fact.at),
         otid=otid_of(event.message_id, 0),
         run_id=event.run_id,
         step_id=event.step_id,
@@ -290,6 +299,64 @@ def _is_gated(part: StepPart) -> bool:
 def is_shown(part: StepPart) -> bool:
     """Tell whether a part is a message by itself: not what waits, nor a call that broke off."""
     return part.call is None or not (part.call.gated or part.interrupted)
+
+
+# --- what left the window ----------------------------------------------------------------------
+
+
+def summary_as_user(fact: Recorded[WindowCompacted]) -> UserMessage:
+    """Show a summary as the history lists it: the message that the model is given."""
+    common = _of_compaction(fact, None, None)
+    return {**common, "message_type": "user_message", "content": packed(summary_of(fact))}
+
+
+def summary_message(
+    fact: Recorded[WindowCompacted], step_id: str | None, seq_id: int | None = None
+) -> SummaryMessage:
+    """Show a summary to who asked for compactions."""
+    return {
+        **_of_compaction(fact, step_id, seq_id),
+        "message_type": "summary_message",
+        "summary": fact.event.summary,
+        "compaction_stats": stats_of(summary_of(fact)),
+    }
+
+
+def _of_compaction(
+    fact: Recorded[WindowCompacted], step_id: str | None, seq_id: int | None
+) -> Common:
+    message_id = fact.event.summary_message_id
+    return _common(
+        message_id,
+        date_of(fact.at),
+        otid=otid_of(message_id, 0),
+        run_id=fact.event.run_id,
+        step_id=step_id,
+        seq_id=seq_id,
+    )
+
+
+def compaction_event(fact: Recorded[WindowCompactionStarted], step_id: str | None) -> EventMessage:
+    """Show that a compaction has begun."""
+    event = fact.event
+    common = _common(
+        event.event_id,
+        date_of(fact.at),
+        run_id=event.run_id,
+        step_id=step_id,
+        seq_id=fact.version,
+    )
+    data = {
+        "trigger": event.trigger,
+        "context_token_estimate": event.tokens,
+        "context_window": event.context_window,
+    }
+    return {
+        **common,
+        "message_type": "event_message",
+        "event_type": "compaction",
+        "event_data": data,
+    }
 
 
 # --- only in streams --------------------------------------------------------------------------

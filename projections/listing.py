@@ -3,10 +3,18 @@
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Final
 
-from domain.conversation import ConversationStarted, MessageAppended, WindowRolledBack
+from domain.conversation import ConversationStarted, MessageAppended, WindowCompacted
 from domain.event import Recorded
 from domain.run import StepFinished, StepPart, StepStarted, ToolFinished
-from projections.letta import Step, input_message, step_messages, system_message, tool_return
+from projections.letta import (
+    Step,
+    input_message,
+    step_messages,
+    summary_as_user,
+    system_message,
+    tool_return,
+)
+from projections.marks import marks_of
 from projections.wire import Message
 
 # Facts that a list is made of: their stored types.
@@ -18,6 +26,7 @@ LISTED: Final = frozenset(
         "step.part",
         "step.finished",
         "tool.finished",
+        "window.compacted",
     }
 )
 
@@ -46,6 +55,8 @@ class Listing:
                 return fact.version, [input_message(fact)]
             case ToolFinished():
                 return fact.version, [tool_return(fact)]
+            case WindowCompacted():
+                return fact.version, [summary_as_user(fact)]
             case StepStarted():
                 self._steps[fact.version] = Step.of(fact)
             case StepPart() as event if event.s in self._steps:
@@ -73,11 +84,9 @@ def messages_of(
             yield message
 
 
-def rolled_back(facts: Iterable[Recorded[Any]]) -> frozenset[str]:
-    """Name the messages that the facts among `facts` hide."""
-    return frozenset(
-        message_id
-        for fact in facts
-        if isinstance(fact.event, WindowRolledBack)
-        for message_id in fact.event.message_ids
+def unlisted(facts: Iterable[Recorded[Any]]) -> frozenset[str]:
+    """Name the messages that lists leave out: those rolled back, summaries that hold no more."""
+    marks = marks_of(facts)
+    return marks.hidden.union(
+        one.fact.event.summary_message_id for one in marks.compactions.values() if not one.active
     )

@@ -2,31 +2,26 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 from xml.sax.saxutils import escape, quoteattr
 
 import orjson
-from pydantic import Field
 
-from domain.content import (
-    Image,
-    Reasoning,
-    Redacted,
-    Text,
-    ToolCall,
-    ToolResult,
-    ToolSchema,
-)
-from domain.event import Value
-from projections.window import (
+from domain.content import Text, ToolResult, ToolSchema
+from domain.run import RunClaimed, RunRequest
+from projections.items import (
     Item,
     MessageItem,
     ReturnItem,
     StepItem,
-    Window,
+    SummaryItem,
     result_of,
     spoken,
 )
+from projections.summary import packed
+from projections.turns import ModelRequest, Turn, TurnPart
+from projections.window import Window
 
 # Written into every manifest: a change to rendering takes the next number and keeps this one.
 RENDERER: Final = "1"
@@ -35,31 +30,48 @@ RETURN_CHARS_MIN: Final = 5000
 RETURN_SHARE: Final = 0.2
 CHARS_PER_TOKEN: Final = 4
 
-TurnPart: TypeAlias = Annotated[
-    Text | Image | Reasoning | Redacted | ToolCall | ToolResult, Field(discriminator="type")
-]
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """The tools that a step offers, and the names of those that wait for the client.
 
-class Turn(Value):
-    """What one side said; two neighbours never have the same role."""
-
-    role: Literal["user", "assistant"]
-    parts: tuple[TurnPart, ...]
-
-
-class ModelRequest(Value):
-    """All that a provider is told. `model` is the vendor's name for it, without our prefix.
-
-    `settings` are the caller's of the contract's `model_settings`, `max_output_tokens` and the
-    like, with the caller's spelling; a provider applies what it knows.
+    `tools_at` is the offset of the fact that lists the client's.
     """
 
-    provider: str
-    model: str
-    system: str
-    turns: tuple[Turn, ...]
-    tools: tuple[ToolSchema, ...] = ()
-    settings: dict[str, Any] = Field(default_factory=dict)
+    tools: tuple[ToolSchema, ...]
+    gated: tuple[str, ...]
+    tools_at: int | None
+
+
+def offer_of(own: tuple[ToolSchema, ...], claimed: RunClaimed, tools_at: int | None) -> Offer:
+    """Gather the tools: the client's own, which hide the server's of the same name, then those."""
+    names = {tool.name for tool in own}
+    ours = [tool for tool in claimed.tools if tool.name not in names]
+    schemas = (
+        ToolSchema(name=tool.name, description=tool.description, parameters=tool.parameters)
+        for tool in ours
+    )
+    names_gated = (*(tool.name for tool in own), *(tool.name for tool in ours if tool.gated))
+    return Offer((*own, *schemas), names_gated, tools_at)
+
+
+def request_of(
+    window: Window, handle: str, asked: RunRequest, claimed: RunClaimed, offer: Offer
+) -> ModelRequest:
+    """Render what the model behind a handle, `provider/model`, is told in a run.
+
+    The same arguments give the same request, at the step and whenever it is rebuilt.
+    """
+    provider, _, model = handle.partition("/")
+    stored = "" if window.system is None else window.system.system.text
+    return ModelRequest(
+        provider=provider,
+        model=model,
+        system=system_of(asked.overrides.system or stored, asked.skills),
+        turns=turns_of(window, return_chars_max(claimed.context_window)),
+        tools=offer.tools,
+        settings=claimed.settings,
+    )
 
 
 def turns_of(window: Window, return_chars_max: int = RETURN_CHARS_MIN) -> tuple[Turn, ...]:
@@ -67,8 +79,13 @@ def turns_of(window: Window, return_chars_max: int = RETURN_CHARS_MIN) -> tuple[
 
     What a tool returned is cut at `return_chars_max` characters: one return must not fill a window.
     """
+    return turns_from(window.items, return_chars_max)
+
+
+def turns_from(items: Iterable[Item], return_chars_max: int = RETURN_CHARS_MIN) -> tuple[Turn, ...]:
+    """Render items as turns: those of a window's beginning are the beginning of its turns."""
     turns: list[Turn] = []
-    for item in window.items:
+    for item in items:
         role, parts = _said(item, return_chars_max)
         if not parts:
             continue
@@ -88,6 +105,8 @@ def _said(item: Item, chars_max: int) -> tuple[Literal["user", "assistant"], tup
         return "assistant", tuple(_replied(item))
     if isinstance(item, ReturnItem):
         return "user", (_cut(result_of(item), chars_max),)
+    if isinstance(item, SummaryItem):
+        return "user", (Text(text=packed(item)),)
     if item.role == "system":
         return "user", _as_notice(item)
     return item.role, item.parts

@@ -7,12 +7,8 @@ primary key begins with the column that a distributed database would shard by.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, TypeAlias
-
-from pydantic import BaseModel
-from pydantic_core import to_json
+from typing import Any, Final, NamedTuple
 
 from domain.agent import AgentChanged, AgentCreated, AgentDeleted
 from domain.block import BlockChanged, BlockCreated, BlockDeleted
@@ -22,6 +18,7 @@ from domain.conversation import (
     ConversationStarted,
     MessageAppended,
     MessageQueued,
+    WindowCompacted,
 )
 from domain.event import Recorded
 from domain.run import (
@@ -30,15 +27,21 @@ from domain.run import (
     RunFinished,
     RunHidden,
     RunQueued,
+    StepPart,
     StepStarted,
     ToolFinished,
 )
 from domain.streams import system_message_id
-
-Scalar: TypeAlias = str | int | None
+from projections.columns import Scalar, columns_of, sortable
+from projections.search_texts import said_in
+from projections.search_words import terms_of
 
 # How long a claim keeps other nodes away without being renewed.
 LEASE_MS: Final = 10_000
+# Vendors, and clients, choose the ids of calls: with these before them they are like none of ours.
+# Longer ones are not located, as an index refuses very long keys.
+CALL, RETURN = "call:", "return:"
+CALL_ID_CHARS_MAX: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,9 @@ class Table:
     """A read table: column names with `text` or `bigint`, the key's columns first.
 
     `long` are columns with an index for equality alone, as their values may be too large for an
-    ordered one. A patch gives the columns in `clocked` as milliseconds from now, by the database's clock. A
-    table that is not `rebuilt` says something of the present, which no fact knows.
+    ordered one. `searched` is a column of words with spaces between, by each of which rows are found; its table is
+    keyed by (stream, version). A patch gives the columns in `clocked` as milliseconds from now, by the
+    database's clock. A table that is not `rebuilt` says something of the present, which no fact knows.
     """
 
     name: str
@@ -55,6 +59,7 @@ class Table:
     columns: Mapping[str, str]
     indexes: tuple[tuple[str, ...], ...] = ()
     long: tuple[str, ...] = ()
+    searched: str | None = None
     clocked: tuple[str, ...] = ()
     rebuilt: bool = True
 
@@ -63,7 +68,7 @@ class Patch(NamedTuple):
     """What a fact sets in one row."""
 
     table: str
-    key: tuple[str, ...]
+    key: tuple[str | int, ...]
     values: dict[str, Scalar]
 
 
@@ -145,6 +150,24 @@ TABLES: Final = MappingProxyType(
                 (("id",),),
             ),
             Table(
+                "texts",
+                # What was said and can be searched: a row is a fact that has words. `place` names
+                # the item of the window that they belong to, `words` counts the `terms`.
+                ("stream", "version"),
+                {
+                    "stream": "text",
+                    "version": "bigint",
+                    "place": "bigint",
+                    "role": "text",
+                    "kind": "text",
+                    "at": "text",
+                    "text": "text",
+                    "terms": "text",
+                    "words": "bigint",
+                },
+                searched="terms",
+            ),
+            Table(
                 "agents",
                 ("agent_id",),
                 {
@@ -182,14 +205,9 @@ TABLES: Final = MappingProxyType(
 )
 
 
-def sortable(at: datetime) -> str:
-    """Spell a moment so that text order is time order."""
-    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def merged(patches: Iterable[Patch]) -> dict[tuple[str, tuple[str, ...]], dict[str, Scalar]]:
+def merged(patches: Iterable[Patch]) -> dict[tuple[str, tuple[str | int, ...]], dict[str, Scalar]]:
     """Fold changes of the same row into one, later ones winning."""
-    rows: dict[tuple[str, tuple[str, ...]], dict[str, Scalar]] = {}
+    rows: dict[tuple[str, tuple[str | int, ...]], dict[str, Scalar]] = {}
     for patch in patches:
         rows.setdefault((patch.table, patch.key), {}).update(patch.values)
     return rows
@@ -205,8 +223,8 @@ def patches_of(fact: Recorded[Any]) -> Iterator[Patch]:  # noqa: C901 - one case
             yield _conversation_changed(fact.stream, event, at)
         case ConversationDeleted():
             yield Patch("conversations", (fact.stream,), {"deleted": 1, "updated_at": at})
-        case MessageQueued() | MessageAppended() | ToolFinished() as event:
-            yield _located(event.message_id, fact)
+        case MessageQueued() | MessageAppended() | ToolFinished() | StepPart():
+            yield from _told(fact, at)
         case RunQueued() as event:
             yield from _run_queued(fact, event, at)
         case RunClaimed() as event:
@@ -220,6 +238,8 @@ def patches_of(fact: Recorded[Any]) -> Iterator[Patch]:  # noqa: C901 - one case
             yield Patch("runs", (fact.stream, event.run_id), {"hidden": 1})
         case RunCalledBack() as event:
             yield Patch("runs", (fact.stream, event.run_id), _callback_values(event, at))
+        case WindowCompacted() as event:
+            yield _located(event.summary_message_id, fact)
         case StepStarted() as event:
             yield _located(event.message_id, fact)
             yield _located(event.step_id, fact)
@@ -231,8 +251,46 @@ def patches_of(fact: Recorded[Any]) -> Iterator[Patch]:  # noqa: C901 - one case
             return
 
 
+def _told(fact: Recorded[Any], at: str) -> Iterator[Patch]:
+    """Index what a fact says, and where it can be looked up."""
+    yield from _said(fact, at)
+    match fact.event:
+        case MessageQueued() | MessageAppended() as event:
+            yield _located(event.message_id, fact)
+        case ToolFinished() as event:
+            yield _located(event.message_id, fact)
+            yield from _named_by_call(RETURN, event.tool_call_id, fact)
+        case StepPart(call=call) if call is not None:
+            yield from _named_by_call(CALL, call.id, fact)
+        case _:
+            pass
+
+
 def _located(identity: str, fact: Recorded[Any]) -> Patch:
     return Patch("locators", (fact.stream, identity), {"version": fact.version})
+
+
+def _named_by_call(prefix: str, tool_call_id: str, fact: Recorded[Any]) -> Iterator[Patch]:
+    """Locate a call or its return; of calls with the same id the newest is found."""
+    if len(tool_call_id) <= CALL_ID_CHARS_MAX:
+        yield _located(f"{prefix}{tool_call_id}", fact)
+
+
+def _said(fact: Recorded[Any], at: str) -> Iterator[Patch]:
+    said = said_in(fact)
+    if said is None:
+        return
+    terms = terms_of(said.text)
+    values: dict[str, Scalar] = {
+        "place": said.place,
+        "role": said.role,
+        "kind": said.kind,
+        "at": at,
+        "text": said.text,
+        "terms": " ".join(terms),
+        "words": len(terms),
+    }
+    yield Patch("texts", (fact.stream, fact.version), values)
 
 
 def _conversation_started(
@@ -322,16 +380,3 @@ def _block_values(event: BlockCreated | BlockChanged | BlockDeleted, at: str) ->
         return {**columns_of(event, event.model_fields_set & wanted), "updated_at": at}
     shown = columns_of(event.settings, wanted)
     return {**shown, "created_at": at, "updated_at": at, "deleted": 0}
-
-
-def columns_of(source: BaseModel, names: Iterable[str]) -> dict[str, Scalar]:
-    """Give fields as columns: flags as 0 or 1, lists and objects as JSON text."""
-    return {name: _scalar(getattr(source, name)) for name in names}
-
-
-def _scalar(value: object) -> Scalar:
-    if isinstance(value, bool):
-        return int(value)
-    if value is None or isinstance(value, str | int):
-        return value
-    return to_json(value).decode()

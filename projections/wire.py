@@ -161,6 +161,14 @@ class ErrorShown(TypedDict):
     seq_id: int | None
 
 
+class SummaryMessage(Common):
+    """What stands for messages that left the window; only to who asked for such messages."""
+
+    message_type: Literal["summary_message"]
+    summary: str
+    compaction_stats: dict[str, Any]
+
+
 Output: TypeAlias = (
     AssistantMessage
     | ReasoningMessage
@@ -168,6 +176,7 @@ Output: TypeAlias = (
     | ToolCallMessage
     | ToolReturnMessage
     | ApprovalRequestMessage
+    | SummaryMessage
 )
 Message: TypeAlias = SystemMessage | UserMessage | ApprovalResponseMessage | Output
 Frame: TypeAlias = Output | EventMessage | Ping | StopReasonShown | UsageShown | ErrorShown

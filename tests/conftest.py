@@ -13,7 +13,7 @@ from tests import databases
 
 SECRETS = ("ANTHROPIC_", "OPENAI_", "EVERLOG_", "LETTA_")
 # What in a test's module says that it opens a database: a server, or a store.
-ON_EVERY_ENGINE = ("serving", "opened")
+ON_EVERY_ENGINE = ("serving", "casting", "opened")
 ON_EVERY_STORE = ("store", "log", "FaultyStore")
 
 

@@ -16,7 +16,8 @@ in the last user message make it, so that a test can steer it from another proce
     [[silence:K]]        say nothing more after K tokens, and keep the connection
     [[empty]]            a proper stream without content
 
-`GET /received` tells another process the bodies that came in and how many replies were broken off.
+`GET /received` tells another process the bodies that came in, as they were read and as their very
+text, and how many replies were broken off. Tokens are counted as `count_of` says, or as it fails.
 """
 
 import argparse
@@ -42,6 +43,7 @@ ERROR_TYPES = {
     429: "rate_limit_error",
     529: "overloaded_error",
 }
+REPLIES = "/v1/messages"
 FAULTS: tuple[Fault, ...] = ("drop", "cut", "garbage", "silence", "error")
 DELTAS: dict[BlockKind, tuple[str, str]] = {
     "text": ("text_delta", "text"),
@@ -129,6 +131,7 @@ class Received:
     path: str
     headers: Mapping[str, str]
     body: Json
+    raw: bytes = b""
 
 
 class GoneAway(Exception):
@@ -198,6 +201,15 @@ def _is_result(body: Json) -> bool:
     return any(part["type"] == "tool_result" for part in _content(body["messages"][-1]))
 
 
+# So many tokens, a failure, or nothing at all.
+Count: TypeAlias = int | Script | Literal["silence"]
+
+
+def count_of(body: Json) -> Count:
+    """Count a token for each character of a request's JSON."""
+    return len(json.dumps(body))
+
+
 class Vendor:
     """The vendor as an async context manager; `base_url` is where it listens."""
 
@@ -207,6 +219,7 @@ class Vendor:
         *,
         models: tuple[Json, ...] = (MODEL,),
         models_status: int = 200,
+        counts: Callable[[Json], Count] = count_of,
         port: int = 0,
     ) -> None:
         self.requests: list[Received] = []
@@ -215,6 +228,7 @@ class Vendor:
         self._script = script
         self._models = models
         self._models_status = models_status
+        self._counts = counts
         self._port = port
         self._changed = asyncio.Condition()
         self._server: asyncio.Server | None = None
@@ -232,7 +246,12 @@ class Vendor:
     @property
     def bodies(self) -> list[Json]:
         """The bodies of the requests for replies."""
-        return [request.body for request in self.requests if request.method == "POST"]
+        return [request.body for request in self.replied]
+
+    @property
+    def replied(self) -> list[Received]:
+        """The requests for replies."""
+        return [one for one in self.requests if one.path.partition("?")[0] == REPLIES]
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", self._port)
@@ -286,8 +305,10 @@ class Vendor:
         if path == "/v1/models":
             await exchange.answer(self._models_status, self._list(), {})
         elif path == "/received":
-            await exchange.answer(200, {"bodies": self.bodies, "aborted": self.aborted}, {})
-        elif path == "/v1/messages" and request.body.get("stream"):
+            await exchange.answer(200, self._received(), {})
+        elif path == f"{REPLIES}/count_tokens":
+            return await self._count(exchange, request.body)
+        elif path == REPLIES and request.body.get("stream"):
             return await self._reply(exchange, self._script(request.body), request.body["model"])
         else:
             await exchange.answer(404, Script(status=404, message=f"no {path}").error, {})
@@ -297,6 +318,22 @@ class Vendor:
         names = [model["id"] for model in self._models] or [None]
         page = {"has_more": False, "first_id": names[0], "last_id": names[-1]}
         return {"data": self._models, **page}
+
+    def _received(self) -> Json:
+        texts = [request.raw.decode() for request in self.replied]
+        return {"bodies": self.bodies, "texts": texts, "aborted": self.aborted}
+
+    async def _count(self, exchange: "Exchange", body: Json) -> bool:
+        counted = self._counts(body)
+        match counted:
+            case "silence":
+                await exchange.gone()
+                return False
+            case Script():
+                await exchange.answer(counted.status, counted.error, counted.headers)
+            case int():
+                await exchange.answer(200, {"input_tokens": counted}, {})
+        return True
 
     async def _reply(self, exchange: "Exchange", script: Script, model: str) -> bool:
         if script.status != 200:
@@ -393,7 +430,7 @@ class Exchange:
         pairs = (field.partition(":") for field in fields)
         headers = {name.lower(): value.strip() for name, _, value in pairs}
         body = await self._reader.readexactly(int(headers.get("content-length", "0")))
-        return Received(method, path, headers, json.loads(body) if body else {})
+        return Received(method, path, headers, json.loads(body) if body else {}, body)
 
     async def answer(self, status: int, body: Json, headers: Mapping[str, str]) -> None:
         raw = json.dumps(body).encode()
@@ -405,6 +442,10 @@ class Exchange:
         lines = [f"HTTP/1.1 {status} Told", "request-id: req_1"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self._writer.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
+
+    async def gone(self) -> None:
+        """Wait until the client leaves."""
+        await self._reader.read(1)
 
     @asynccontextmanager
     async def stream(self, headers: Mapping[str, str]) -> AsyncGenerator[None, None]:

@@ -26,6 +26,11 @@ SHOWN: Final[dict[str, tuple[str, ...]]] = {
     "step.superseded": ("s", "reason", "attempt"),
     "tool.started": ("name", "tool_call_id", "epoch"),
     "tool.finished": ("name", "tool_call_id", "status", "content", "source"),
+    "message.changed": ("message_id", "pinned"),
+    "window.compaction_started": ("compaction_id", "trigger", "tokens", "context_window"),
+    "window.compacted": ("compaction_id", "before", "summary"),
+    "window.compaction_failed": ("compaction_id", "reason", "detail"),
+    "window.recompiled": ("reason",),
     "window.rolled_back": ("run_ids",),
     "agent.created": ("settings",),
     "block.created": ("settings",),
@@ -62,7 +67,7 @@ def summary_of(kind: str, data: dict[str, Any]) -> str:
 
 def _told(name: str, value: object) -> str:
     """Spell a field; those that speak for themselves go without their name."""
-    if name in ("content", "text", "x"):
+    if name in ("content", "text", "x", "summary"):
         return f"“{_short(_words_of(value))}”"
     words = _short(value if isinstance(value, str) else orjson.dumps(value).decode())
     if name in ("role", "kind", "status", "outcome") or words.startswith(f"{name[:-3]}-"):

@@ -62,14 +62,14 @@ def _size(store: Store, stream: str | None) -> int:
 
 
 @contextmanager
-def bar(doing: str, facts: int) -> Generator[Callable[[int], None]]:
+def bar(doing: str, total: int | None, noun: str = "facts") -> Generator[Callable[[int], None]]:
     """Show how far it is, where somebody watches."""
     console = Console(stderr=True)
-    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TextColumn("facts"))
+    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TextColumn(noun))
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as bar:
-        task = bar.add_task(doing, total=facts)
+        task = bar.add_task(doing, total=total)
         yield lambda more: bar.advance(task, more)
 
 

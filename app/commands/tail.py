@@ -1,6 +1,5 @@
 """`everlog tail`: the facts of a stream as lines, followed across restarts of the server."""
 
-import ipaddress
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from rich.text import Text
 
 from app.commands import MISUSED, CommandFailed
 from app.commands.lines import line_of
+from app.commands.server import checked, client_of, unreachable
 from domain.streams import AGENT, BLOCK, CONVERSATION, is_id
 
 COLLECTIONS: Final = {CONVERSATION: "conversations", AGENT: "agents", BLOCK: "blocks"}
@@ -20,8 +20,6 @@ PAGE: Final = 1000
 EVENT_BYTES_MAX: Final = 64 * 1024 * 1024
 RETRY_DELAY_S: Final = 0.5
 RETRY_DELAY_S_MAX: Final = 5.0
-# The server gives a sign of life every 20 s unless it is set otherwise.
-TIMEOUT: Final = httpx2.Timeout(5.0, read=90.0)
 
 
 @dataclass(slots=True)
@@ -53,7 +51,7 @@ def run(stream: str, after: int, url: str, types: list[str], *, follow: bool) ->
     """Show facts until there are no more, or for ever. Raises CommandFailed."""
     path = path_of(stream)
     console = Console(highlight=False)
-    with httpx2.Client(base_url=url, timeout=TIMEOUT, trust_env=not _is_local(url)) as client:
+    with client_of(url) as client:
         source = Source(client, path, after, types)
         try:
             for fact in _followed(source) if follow else _paged(source):
@@ -69,15 +67,6 @@ def path_of(stream: str) -> str:
             return f"/v1/{collection}/{stream}/events"
     known = ", ".join(f"{prefix}-<uuid4>" for prefix in COLLECTIONS)
     raise CommandFailed(f"{stream!r} is not the id of a stream; those are {known}.", MISUSED)
-
-
-def _is_local(url: str) -> bool:
-    """Tell whether a URL leads to this machine, where no proxy can."""
-    host = httpx2.URL(url).host
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def show(console: Console, line: Text) -> None:
@@ -97,8 +86,8 @@ def _paged(source: Source) -> Iterator[dict[str, Any]]:
         try:
             answer = source.client.get(source.path, params=source.query(limit=PAGE))
         except httpx2.TransportError as error:
-            raise _unreachable(source, error) from error
-        page = _checked(answer).json()
+            raise unreachable(source.url, error) from error
+        page = checked(answer).json()
         yield from map(source.moved, page["events"])
         if not page["events"] or source.cursor >= page["head"]:
             return
@@ -111,12 +100,12 @@ def _followed(source: Source) -> Iterator[dict[str, Any]]:
         try:
             with _connection(source) as answer:
                 if answer.status_code < httpx2.codes.INTERNAL_SERVER_ERROR or not connected:
-                    _checked(answer)
+                    checked(answer)
                     connected, source.delay_s = True, RETRY_DELAY_S
                     yield from map(source.moved, _events(answer))
         except httpx2.TransportError as error:
             if not connected:
-                raise _unreachable(source, error) from error
+                raise unreachable(source.url, error) from error
         _wait(source)
 
 
@@ -142,21 +131,3 @@ def _wait(source: Source) -> None:
         show(Console(stderr=True, highlight=False), Text(words, style="dim"))
     time.sleep(source.delay_s)
     source.delay_s = min(2 * source.delay_s, RETRY_DELAY_S_MAX)
-
-
-def _checked(answer: httpx2.Response) -> httpx2.Response:
-    """Give a good answer back. Raises CommandFailed in the server's words."""
-    if answer.is_success:
-        return answer
-    answer.read()
-    try:
-        detail = answer.json()["detail"]
-    except (ValueError, LookupError, TypeError):
-        detail = f"HTTP {answer.status_code}: is this an Everlog server?"
-    raise CommandFailed(f"The server at {answer.url.host}:{answer.url.port} says: {detail}")
-
-
-def _unreachable(source: Source, error: httpx2.TransportError) -> CommandFailed:
-    return CommandFailed(
-        f"There is no Everlog at {source.url} ({error}). Is `everlog serve` running there?"
-    )

@@ -9,7 +9,15 @@ from typing import Any, Final, LiteralString, cast
 from psycopg import sql
 
 from app.postgres.connections import Connections, TupleConnection
-from app.store import SCHEMA_VERSION, NewerSchema, Terms, Unmigrated, Unusable
+from app.store import (
+    DROPPED_INDEXES,
+    MARKS,
+    SCHEMA_VERSION,
+    NewerSchema,
+    Terms,
+    Unmigrated,
+    Unusable,
+)
 from projections.tables import TABLES, Table
 
 SERVER_VERSION_MIN: Final = 150000
@@ -26,10 +34,9 @@ _LOG_SCHEMA: Final[tuple[LiteralString, ...]] = (
     "hash bytea NOT NULL) WITH (fillfactor = 50)",
     "CREATE INDEX IF NOT EXISTS facts ON stored_events (originator_id, originator_version) "
     "WHERE topic <> 'step.delta'",
-    "CREATE INDEX IF NOT EXISTS marks ON stored_events (originator_id, originator_version) "
-    "WHERE topic IN ('window.compacted', 'window.compaction_undone', 'window.compaction_redone')",
-    "CREATE INDEX IF NOT EXISTS rollbacks ON stored_events (originator_id, originator_version) "
-    "WHERE topic = 'window.rolled_back'",
+    "CREATE INDEX IF NOT EXISTS window_marks ON stored_events (originator_id, originator_version) "
+    f"WHERE {MARKS}",
+    *(f"DROP INDEX IF EXISTS {name}" for name in DROPPED_INDEXES),
 )
 _META_SCHEMA: Final[LiteralString] = (
     "CREATE TABLE IF NOT EXISTS everlog_schema (id bigint PRIMARY KEY CHECK (id = 1), "
@@ -197,6 +204,13 @@ def _statements_of(table: Table) -> Iterator[sql.Composed]:
         # An ordered index refuses a value of more than a third of a page; a hash takes any.
         yield sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} USING hash ({})").format(
             _name(f"{table.name}_by_{column}"), _name(table.name), _name(column)
+        )
+    if table.searched is not None:
+        # The array is what the words are between spaces: no parser of the database's own has a say.
+        yield sql.SQL(
+            "CREATE INDEX IF NOT EXISTS {} ON {} USING gin (string_to_array({}, ' '))"
+        ).format(
+            _name(f"{table.name}_by_{table.searched}"), _name(table.name), _name(table.searched)
         )
 
 

@@ -1,8 +1,9 @@
 """The log, its heads, its leases and its read tables in a Postgres that others write to as well."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Final, LiteralString, TypeVar, cast
 
 from psycopg.rows import dict_row
@@ -18,7 +19,8 @@ from app.postgres.connections import (
 from app.postgres.inserting import NOW_MS, ByShard, Inserting, OneStatement, chains_of
 from app.postgres.schema import found_in, note_rebuilt, servers_on
 from app.postgres.shards import Shards
-from app.store import VERSION_MAX, Bell, Sealed, Terms
+from app.store import MARKS, VERSION_MAX, Bell, Pieces, Sealed, Terms
+from projections.search_ranks import Posting
 from projections.tables import TABLES, Patch, Scalar
 
 Answer = TypeVar("Answer")
@@ -29,7 +31,14 @@ _SELECT: Final = (
 )
 # These conditions stand literally: a bound one would not use the partial index.
 _NO_DELTAS: Final = "AND topic <> 'step.delta' "
-_ROLLBACKS: Final = "AND topic = 'window.rolled_back' "
+# A piece names its stream, so that a distributed database asks one shard alone.
+_PIECE: Final = f"({_SELECT}{_NO_DELTAS}AND topic = ANY(%s))"
+# A statement's parameters are bounded.
+PIECES_MAX: Final = 500
+_SEARCH: Final = (
+    "(SELECT {} AS term, version, words FROM texts WHERE stream = %s AND version <= %s "
+    "AND string_to_array(terms, ' ') @> %s ORDER BY version DESC LIMIT %s)"
+)
 _UNATTENDED: Final[LiteralString] = (
     "SELECT DISTINCT runs.conversation_id FROM runs "  # noqa: S608 - our own words
     "LEFT JOIN leases ON leases.work = runs.conversation_id "
@@ -138,10 +147,39 @@ class PostgresStore:
             params.append(limit)
         return [*map(Row._make, self._rows(sql, params))]
 
+    def pieces(self, stream: str, pieces: Pieces, topics: Collection[str]) -> list[Row]:
+        """Read the facts of some types in pieces of a stream, in order; deltas are no facts."""
+        wanted = texts([*topics])
+        found: list[Row] = []
+        for begin in range(0, len(pieces), PIECES_MAX):
+            some = pieces[begin : begin + PIECES_MAX]
+            params = [one for after, upto in some for one in (stream, after, upto, wanted)]
+            found += map(Row._make, self._rows(" UNION ALL ".join([_PIECE] * len(some)), params))
+        return sorted(found, key=attrgetter("version"))
+
     def marked(self, stream: str, upto: int = VERSION_MAX) -> list[Row]:
-        """Read the facts that say which of a stream's messages were rolled back, in order."""
-        sql = f"{_SELECT}{_ROLLBACKS}ORDER BY originator_version"
+        """Read the facts that change what is in a stream's window beside its messages, in order."""
+        sql = f"{_SELECT}AND {MARKS} ORDER BY originator_version"
         return [*map(Row._make, self._rows(sql, (stream, 0, upto)))]
+
+    def search(
+        self, stream: str, wanted: Sequence[str], *, upto: int = VERSION_MAX, limit: int
+    ) -> list[list[Posting]]:
+        """Find for each wanted term the newest texts of a stream that have it, at most `limit`."""
+        sql = " UNION ALL ".join(_SEARCH.format(number) for number in range(len(wanted)))
+        params = [one for terms in wanted for one in (stream, upto, texts(terms.split()), limit)]
+        found: list[list[Posting]] = [[] for _ in wanted]
+        rows: list[tuple[int, int, int]] = self._rows(sql, params) if wanted else []
+        for number, version, words in rows:
+            found[number].append(Posting(version, words))
+        return found
+
+    def said(self, stream: str, upto: int = VERSION_MAX) -> list[int]:
+        """Give the versions of a stream's facts that say something, in order."""
+        # One row is read in a tenth of the time that one for each takes.
+        sql = "SELECT array_agg(version) FROM texts WHERE stream = %s AND version <= %s"
+        ((versions,),) = self._rows(sql, (stream, upto))
+        return sorted(versions or ())
 
     def query(self, sql: str, params: Sequence[Scalar] = ()) -> list[dict[str, Any]]:
         """Run a SELECT on the read tables, written for SQLite."""

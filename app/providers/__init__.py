@@ -1,12 +1,12 @@
 """The seam to a model: take a request, yield deltas, end with what it came to."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
 from domain.content import OutputPart
 from domain.run import DeltaKind, FinishReason, Usage
-from projections.request import ModelRequest
+from projections.turns import ModelRequest
 
 ErrorType: TypeAlias = Literal[
     "llm_timeout",
@@ -78,6 +78,20 @@ class ModelCard:
     source: Literal["library", "vendor", "setting", "default"] = "default"
 
 
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """A request as its vendor's server receives it; `path` is the whole target, the query too.
+
+    Of its headers there are those that say how the body is meant: not the key, nor the SDK's words
+    about itself.
+    """
+
+    method: str
+    path: str
+    body: str
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
 class Provider(Protocol):
     """A way to reach models of one kind."""
 
@@ -91,6 +105,17 @@ class Provider(Protocol):
 
     async def models(self) -> tuple[ModelCard, ...]:
         """List the models on offer; never raises for a vendor that cannot be reached."""
+        ...
+
+    async def wire_of(self, request: ModelRequest) -> Wire | None:
+        """Tell what the vendor would receive for a request, byte for byte; None without a vendor.
+
+        Nothing is sent, and no key is needed. Raises `ModelError` for what would not be sent.
+        """
+        ...
+
+    async def count_tokens(self, request: ModelRequest) -> int | None:
+        """Have the vendor count a request's tokens; None where it cannot or does not do so soon."""
         ...
 
     async def close(self) -> None:

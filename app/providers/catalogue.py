@@ -49,7 +49,7 @@ class Row:
 
 
 def _demo(access: Access) -> Provider:
-    return DemoProvider(access.settings.word_delay_s)
+    return DemoProvider(access.settings.word_delay_s, access.settings.context_windows)
 
 
 def _anthropic(access: Access) -> Provider:
@@ -101,14 +101,14 @@ class Catalogue:
 
     def __init__(self, settings: ProviderSettings, rows: tuple[Row, ...] = ROWS) -> None:
         self._settings = settings
+        self._all_rows = {row.provider_type: row for row in rows}
         self._rows = {row.provider_type: row for row in rows if _has_key(row, settings)}
         self._providers: dict[str, Provider] = {}
         self._cards: dict[str, ModelCard] = {}
 
     def resolve(self, handle: str) -> Resolved:
         """Find the provider of a handle. `letta/…` stands for the default model, whatever it is."""
-        if handle.startswith("letta/"):
-            handle = self._settings.default_model
+        handle = self.meant(handle)
         provider_type, separator, model = handle.partition("/")
         if not (provider_type and separator and model):
             raise MalformedHandle(handle)
@@ -117,6 +117,15 @@ class Catalogue:
             raise UnknownHandle(handle, self.known())
         window, source = self._window_of(row, handle, model)
         return Resolved(handle, self._provider_of(row), provider_type, model, window, source)
+
+    def meant(self, handle: str) -> str:
+        """Give the handle that another stands for, mostly itself."""
+        return self._settings.default_model if handle.startswith("letta/") else handle
+
+    def renderer(self, provider_type: str) -> Provider | None:
+        """Give a provider to render requests with; it may have no key, but can tell their wire."""
+        row = self._all_rows.get(provider_type)
+        return None if row is None else self._provider_of(row)
 
     def known(self) -> list[str]:
         """Name the handles that are certain to resolve: those listed, or their providers' prefix."""

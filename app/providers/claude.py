@@ -1,25 +1,30 @@
 """Anthropic's models through the vendor library. Importing this takes seconds: see `vendors`."""
 
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import httpx2
 from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
 from anthropic.types import ModelInfo
+from pydantic_ai.messages import ModelMessage
 from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.models.anthropic import AnthropicModel, AnthropicModelSettings
 from pydantic_ai.output import OutputObjectDefinition
 from pydantic_ai.profiles.anthropic import AnthropicModelProfile
 from pydantic_ai.providers.anthropic import AnthropicProvider
 
-from app.providers import Delta, ModelError, Reply
+from app.providers import Delta, ModelError, Reply, Wire
 from app.providers.failures import failure_of
+from app.providers.keeping import Keeping
 from app.providers.reading import Reader
 from app.providers.rendering import mentioned_tools, messages_of, tools_of
-from projections.request import ModelRequest
+from projections.turns import ModelRequest
 
 VENDOR: Final = "anthropic"
+# The SDK wants one even for a request that it will not get to send.
+UNUSED_KEY: Final = "unused"
 CONNECT_TIMEOUT_S: Final = 10.0
 CONNECTIONS_MAX: Final = 200
 IDLE_CONNECTIONS_MAX: Final = 50
@@ -47,13 +52,21 @@ _SETTINGS: Final = frozenset(
     }
 )
 
+# A request in the words of the vendor library.
+Rendered: TypeAlias = tuple[
+    AnthropicModel, list[ModelMessage], AnthropicModelSettings, ModelRequestParameters
+]
+
 
 class Claude:
     """One client for all calls: what `AnthropicProvider` becomes on its first use."""
 
-    def __init__(self, api_key: str, base_url: str, timeout_s: float) -> None:
+    def __init__(
+        self, api_key: str, base_url: str, timeout_s: float, keeping: Keeping | None = None
+    ) -> None:
+        """Speak to Anthropic; with `keeping`, only to that, and nothing is sent."""
         self._secret = api_key
-        self._client = _client(api_key, base_url, timeout_s)
+        self._client = _client(api_key, base_url, timeout_s, keeping)
         self._provider = AnthropicProvider(anthropic_client=self._client)
         # A name is whatever a caller says it is, so only so many are kept.
         self._model = lru_cache(maxsize=MODELS_MAX)(self._new_model)
@@ -63,12 +76,7 @@ class Claude:
 
     async def complete(self, request: ModelRequest) -> AsyncGenerator[Delta | Reply, None]:
         """Stream one reply."""
-        model = self._model(request.model)
-        settings = settings_of(request.settings, model.profile)
-        parameters = parameters_of(request, model.profile)
-        if not request.tools and parameters.function_tools:
-            settings["tool_choice"] = "none"
-        messages = messages_of(request, VENDOR)
+        model, messages, settings, parameters = self._rendered(request)
         reader = Reader()
         streaming = False
         try:
@@ -86,6 +94,20 @@ class Claude:
             raise failure_of(error, streaming=streaming, secret=self._secret) from None
         yield reply
 
+    def _rendered(self, request: ModelRequest) -> Rendered:
+        model = self._model(request.model)
+        settings = settings_of(request.settings, model.profile)
+        parameters = parameters_of(request, model.profile)
+        if not request.tools and parameters.function_tools:
+            settings["tool_choice"] = "none"
+        return model, messages_of(request, VENDOR), settings, parameters
+
+    async def count_tokens(self, request: ModelRequest) -> int:
+        """Have Anthropic count a request. Raises whatever goes wrong."""
+        model, messages, settings, parameters = self._rendered(request)
+        counted = await model.count_tokens(messages, settings, parameters)
+        return counted.input_tokens
+
     async def models(self) -> list[ModelInfo]:
         """Ask Anthropic for its models, the newest first. Raises when it cannot be reached."""
         listed = self._client.models.list(limit=100, timeout=LIST_TIMEOUT_S)
@@ -97,17 +119,40 @@ class Claude:
         await self._client.close()
 
 
-def _client(api_key: str, base_url: str, timeout_s: float) -> AsyncAnthropic:
+async def wire_of(request: ModelRequest, base_url: str, timeout_s: float) -> Wire:
+    """Render a request by the very code that sends one, and keep it. Raises `ModelError`."""
+    keeping = Keeping()
+    claude = Claude(UNUSED_KEY, base_url, timeout_s, keeping)
+    try:
+        async with aclosing(claude.complete(request)) as reply:
+            await anext(reply)
+    except ModelError:
+        if keeping.wire is None:
+            raise
+        return keeping.wire
+    finally:
+        await claude.close()
+    raise ValueError("a request that nobody was sent has been answered")
+
+
+def _client(
+    api_key: str, base_url: str, timeout_s: float, keeping: Keeping | None
+) -> AsyncAnthropic:
     timeout = httpx2.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S)
-    limits = httpx2.Limits(
-        max_connections=CONNECTIONS_MAX, max_keepalive_connections=IDLE_CONNECTIONS_MAX
-    )
+    if keeping is None:
+        limits = httpx2.Limits(
+            max_connections=CONNECTIONS_MAX, max_keepalive_connections=IDLE_CONNECTIONS_MAX
+        )
+        http_client = DefaultAsyncHttpxClient(limits=limits, timeout=timeout)
+    else:
+        # Proxies of the environment do not stand in for a transport that is given.
+        http_client = DefaultAsyncHttpxClient(transport=keeping, timeout=timeout)
     return AsyncAnthropic(
         api_key=api_key,
         base_url=base_url,
         timeout=timeout,
         max_retries=0,  # whether to try again is the worker's decision, and a fact of the run
-        http_client=DefaultAsyncHttpxClient(limits=limits, timeout=timeout),
+        http_client=http_client,
     )
 
 

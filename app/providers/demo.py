@@ -1,18 +1,29 @@
-"""The model in the box: no key, no network, the same reply to the same request, plainly labelled."""
+"""The model in the box: no key, no network, the same reply to the same request, plainly labelled.
+
+Asked for a summary, in whatever words, it picks sentences; it knows by our fixed words around them.
+"""
 
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import Final
 
-from app.providers import Delta, DeltaKind, ModelCard, ModelError, Reply, Usage
+from app.providers import Delta, DeltaKind, ModelCard, ModelError, Reply, Usage, Wire
+from app.providers.extracting import LABEL, summary_of
 from domain.content import OutputPart, Reasoning, Text, ToolCall, ToolResult, text_of
-from projections.request import ModelRequest, Turn, TurnPart
+from projections.prompts import (
+    WORDS_OF_A_PREFIX,
+    shown_transcript,
+    turns_summarised,
+    words_asked,
+)
+from projections.transcript import Entry, entries_of
+from projections.turns import ModelRequest, Turn, TurnPart
 
-LABEL: Final = "[demo model, not an AI] "
 CONTEXT_WINDOW: Final = 128_000
 MAX_OUTPUT_TOKENS: Final = 4096
+BAD_REQUEST: Final = 400
 BYTES_PER_TOKEN: Final = 4
 QUOTE_CHARACTERS_MAX: Final = 200
 WORDS_PER_BREATH: Final = 4  # without a delay, the loop gets its turn once per so many words
@@ -25,13 +36,21 @@ _DISPLAY_NAMES: Final = {"echo": "Demo: at once", "steady": "Demo: a word at a t
 class DemoProvider:
     """`demo/echo` answers at once, `demo/steady` one word each `word_delay_s`, to be watched."""
 
-    def __init__(self, word_delay_s: float = 0.03) -> None:
+    def __init__(
+        self, word_delay_s: float = 0.03, context_windows: Mapping[str, int] | None = None
+    ) -> None:
         self._delays_s = {"echo": 0.0, "steady": word_delay_s}
+        self._context_windows = context_windows or {}
 
     async def complete(self, request: ModelRequest) -> AsyncGenerator[Delta | Reply, None]:
         """Stream the demo's reply; one that was asked to think thinks first."""
         delay_s = self._delay_of(request.model)
-        reply = reply_to(request)
+        if _asks_for_summary(request):
+            # Counting a long conversation's words takes a moment, in which others have theirs.
+            reply = await asyncio.to_thread(reply_to, request)
+        else:
+            reply = reply_to(request)
+        self._check_size(request.model, reply.usage.input_tokens)
         breath = 1 if delay_s else WORDS_PER_BREATH
         for count, delta in enumerate(_deltas_of(reply)):
             if count % breath == 0:
@@ -48,9 +67,28 @@ class DemoProvider:
                 "llm_bad_request", f"There is no demo model {model!r}; there are {known}."
             ) from None
 
+    def _check_size(self, model: str, tokens: int) -> None:
+        """Refuse what does not fit, as vendors do."""
+        most = self._context_windows.get(f"demo/{model}", CONTEXT_WINDOW)
+        if tokens > most:
+            raise ModelError(
+                "context_window_overflow",
+                "The request does not fit into the model's context window.",
+                detail=f"prompt is too long: {tokens} tokens > {most} maximum",
+                status=BAD_REQUEST,
+            )
+
     async def models(self) -> tuple[ModelCard, ...]:
         """List the two demo models."""
         return tuple(_card_of(name) for name in self._delays_s)
+
+    async def wire_of(self, request: ModelRequest) -> Wire | None:  # noqa: ARG002 - as others
+        """Give nothing: no server receives anything."""
+        return None
+
+    async def count_tokens(self, request: ModelRequest) -> int | None:
+        """Count exactly what the demo's reply to the request will report."""
+        return input_tokens_of(request)
 
     async def close(self) -> None:
         """Do nothing: the demo holds no connection."""
@@ -58,19 +96,71 @@ class DemoProvider:
 
 def reply_to(request: ModelRequest) -> Reply:
     """Answer a request: a pure function of it, so that a reply taken again is the same reply."""
+    summary = _summary(request)
+    if summary is not None:
+        return _reply(request, (), (Text(text=summary),))
     said = _last_words_of_user(request.turns)
     calls = _calls(said, request)
-    spoken: tuple[OutputPart, ...] = calls or (Text(text=_answer(said, request)),)
     thought = (Reasoning(text=_thought(said)),) if "think" in said.lower() else ()
+    return _reply(request, thought, calls or (Text(text=_answer(said, request)),))
+
+
+def _reply(
+    request: ModelRequest, thought: tuple[Reasoning, ...], spoken: tuple[OutputPart, ...]
+) -> Reply:
     reasoning_tokens = _tokens_of(*(part.text for part in thought))
     usage = Usage(
-        input_tokens=_tokens_of(request.system, *_texts_of(request.turns)),
+        input_tokens=input_tokens_of(request),
         output_tokens=reasoning_tokens + _tokens_of(*map(_text_of, spoken)),
         cached_input_tokens=0,
         cache_write_tokens=0,
         reasoning_tokens=reasoning_tokens,
     )
-    return Reply((*thought, *spoken), usage, "tool_call" if calls else "stop")
+    called = any(isinstance(part, ToolCall) for part in spoken)
+    return Reply((*thought, *spoken), usage, "tool_call" if called else "stop")
+
+
+def input_tokens_of(request: ModelRequest) -> int:
+    """Count a request's tokens as the demo's usage reports them."""
+    return _tokens_of(request.system, *_texts_of(request.turns))
+
+
+# --- a summary --------------------------------------------------------------------------------
+
+
+def _asks_for_summary(request: ModelRequest) -> bool:
+    turns = request.turns
+    return shown_transcript(turns) is not None or turns_summarised(turns) is not None
+
+
+def _summary(request: ModelRequest) -> str | None:
+    """Summarise the transcript or the conversation in a request, None if that is not asked for."""
+    transcript = shown_transcript(request.turns)
+    turns = turns_summarised(request.turns)
+    if transcript is not None:
+        entries, prompt = entries_of(transcript), request.system
+    elif turns is not None:
+        entries, prompt = list(_entries(turns)), _last_words_of_user(request.turns)
+    else:
+        return None
+    return summary_of(entries, words_asked(prompt) or WORDS_OF_A_PREFIX)
+
+
+def _entries(turns: tuple[Turn, ...]) -> Iterator[Entry]:
+    for turn in turns:
+        for part in turn.parts:
+            match part:
+                case Text():
+                    yield Entry(turn.role, part.text)
+                case ToolCall():
+                    yield Entry(f"{turn.role} calls {part.name}", part.arguments)
+                case ToolResult():
+                    yield Entry("tool returns", text_of(part.content))
+                case _:
+                    pass
+
+
+# --- an answer --------------------------------------------------------------------------------
 
 
 def _calls(said: str, request: ModelRequest) -> tuple[ToolCall, ...]:

@@ -34,7 +34,7 @@ from domain.content import (
     ToolSchema,
     UrlSource,
 )
-from projections.request import ModelRequest, Turn
+from projections.turns import ModelRequest, Turn
 
 # What the library calls a thinking part whose signature is all there is.
 REDACTED_ID = "redacted_thinking"

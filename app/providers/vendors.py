@@ -12,8 +12,8 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from app.providers import Delta, ModelCard, Reply
-from projections.request import ModelRequest
+from app.providers import Delta, ModelCard, Reply, Wire
+from projections.turns import ModelRequest
 
 if TYPE_CHECKING:
     from anthropic.types import ModelInfo
@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from app.providers.claude import Claude
 
 ANTHROPIC_URL: Final = "https://api.anthropic.com"
+# Our module that imports Anthropic's SDK.
+SDK: Final = "app.providers.claude"
 LIST_TIMEOUT_S: Final = 5.0
+# A count is asked for where somebody waits for an answer, and an estimate is at hand.
+COUNT_TIMEOUT_S: Final = 2.0
 LIST_KEPT_S: Final = 300.0
 FALLBACK_KEPT_S: Final = (
     30.0  # a vendor that is back is seen soon, one that is down not asked often
@@ -56,11 +60,17 @@ class AnthropicProvider:
     """Anthropic's models. The first call imports its SDK; all calls share one client."""
 
     def __init__(
-        self, api_key: str, base_url: str | None = None, *, timeout_s: float = 120.0
+        self,
+        api_key: str,
+        base_url: str | None = None,
+        *,
+        timeout_s: float = 120.0,
+        count_timeout_s: float = COUNT_TIMEOUT_S,
     ) -> None:
         self._api_key = api_key
         self._base_url = base_url or ANTHROPIC_URL
         self._timeout_s = timeout_s
+        self._count_timeout_s = count_timeout_s
         self._claude: Claude | None = None
         self._importing = asyncio.Lock()
         self._listing = asyncio.Lock()
@@ -83,6 +93,21 @@ class AnthropicProvider:
                 self._listed_until_s = clock.time() + kept_s
         return self._cards
 
+    async def wire_of(self, request: ModelRequest) -> Wire | None:
+        """Tell what Anthropic would receive, without a key. Raises `ModelError`."""
+        claude = await asyncio.to_thread(importlib.import_module, SDK)
+        return await claude.wire_of(request, self._base_url, self._timeout_s)
+
+    async def count_tokens(self, request: ModelRequest) -> int | None:
+        """Have Anthropic count a request's tokens; None if it does not do so soon."""
+        claude = await self._first_use()
+        try:
+            async with asyncio.timeout(self._count_timeout_s):
+                return await claude.count_tokens(request)
+        except Exception as error:  # noqa: BLE001 - whatever it is, there is an estimate
+            logger.warning("Anthropic did not count tokens: %s", type(error).__name__)
+            return None
+
     async def close(self) -> None:
         """Close all connections."""
         if self._claude is not None:
@@ -95,7 +120,7 @@ class AnthropicProvider:
         return self._claude
 
     def _import(self) -> "Claude":
-        module = importlib.import_module("app.providers.claude")
+        module = importlib.import_module(SDK)
         return module.Claude(self._api_key, self._base_url, self._timeout_s)
 
     async def _list(self) -> tuple[tuple[ModelCard, ...], float]:

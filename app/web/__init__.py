@@ -10,11 +10,15 @@ from app.web import (
     agents,
     blocks,
     cancelling,
+    compactions,
     conversations,
     facts,
     messages,
     models,
     runs,
+    search,
+    steps,
+    why,
 )
 from app.web.endpoint import route_of
 from app.web.openapi import openapi_route
@@ -30,7 +34,11 @@ ENDPOINTS = [
     *agents.ENDPOINTS,
     *blocks.ENDPOINTS,
     *models.ENDPOINTS,
+    *compactions.ENDPOINTS,
+    *why.ENDPOINTS,
     *facts.ENDPOINTS,
+    *search.ENDPOINTS,
+    *steps.ENDPOINTS,
 ]
 
 

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import Field
 
+from app.compaction_settings import CompactionSettingsIn
+from app.model_settings import ModelSettings
 from app.web.block_bodies import BlockAnswer, BlockValue, CreateBlock, Description, Tags
 from app.web.bodies import (
     Answer,
@@ -12,11 +14,11 @@ from app.web.bodies import (
     Cursor,
     Handle,
     Limit,
-    ModelSettings,
     Name,
     Order,
     WindowLimit,
 )
+from domain.compaction import CompactionSettings
 from domain.streams import BLOCK, pattern_of
 
 BLOCKS_MAX: Final = 64
@@ -70,7 +72,7 @@ class AgentFields(Body):
     context_window_limit: WindowLimit | None = None
     model: Handle | None = None
     model_settings: ModelSettings | None = None
-    compaction_settings: dict[str, Any] | None = None
+    compaction_settings: CompactionSettingsIn | None = None
     embedding: Handle | None = None
     message_buffer_autoclear: bool | None = None
     hidden: bool | None = None
@@ -180,7 +182,7 @@ class AgentAnswer(Answer):
     metadata: dict[str, Any] | None = None
     timezone: str | None = None
     context_window_limit: int | None = None
-    compaction_settings: dict[str, Any] | None = None
+    compaction_settings: CompactionSettings
     embedding: str | None = None
     embedding_config: dict[str, Any] | None = None
     message_buffer_autoclear: bool = False

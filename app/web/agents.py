@@ -6,6 +6,7 @@ from uuid import uuid4
 
 from starlette.requests import Request
 
+from app.compaction_settings import complete, initial, updated
 from app.memory import memory_of
 from app.providers.catalogue import CONTEXT_WINDOW, MalformedHandle, UnknownHandle
 from app.web.agent_bodies import (
@@ -29,6 +30,7 @@ from app.web.pages import Selection, page_of, row_of
 from app.web.services import Services
 from domain import agent as domain
 from domain.agent import Agent, AgentSettings
+from domain.compaction import CompactionSettings
 from domain.conversation import DeleteConversation
 from domain.errors import NotFound, Refused
 from domain.event import Command
@@ -37,9 +39,14 @@ from projections.system import DEFAULT_SYSTEM
 
 SDK_HEADER: Final = "x-stainless-package-version"
 DELETE_PAGE: Final = 100
+NOT_SHOWN_AS_STORED: Final = {
+    "approval_tools",
+    "block_ids",
+    "compaction_settings",
+    "tags",
+    "tools",
+}
 ALL: Final = frozenset({"agent.blocks", "agent.tags", "agent.tools"})
-# How a conversation is compacted when nobody says (contract 8.2).
-MODE: Final = "sliding_window"
 
 
 async def create_agent(services: Services, body: CreateAgent) -> AgentAnswer:
@@ -56,6 +63,9 @@ async def create_agent(services: Services, body: CreateAgent) -> AgentAnswer:
         **_settings_of(body),
         **tool_changes(services, body),
         "block_ids": block_ids,
+        "compaction_settings": initial(
+            body.model, body.compaction_settings, services.settings.sliding_window_percentage
+        ).model_dump(),
     }
     await _do(services, agent_id, domain.CreateAgent(AgentSettings(**settings)))
     return await _answer(services, agent_id, ALL)
@@ -69,7 +79,7 @@ def _turn_down(body: AgentFields) -> None:
 
 
 def _settings_of(body: AgentFields) -> dict[str, Any]:
-    ours = AgentSettings.model_fields.keys() - {"tools"}
+    ours = AgentSettings.model_fields.keys() - {"tools", "compaction_settings"}
     return {name: value for name, value in changes_of(body).items() if name in ours}
 
 
@@ -121,7 +131,7 @@ async def _shown(services: Services, row: dict[str, Any], include: frozenset[str
         raise _missing(row["agent_id"])
     wanted = "agent.blocks" in include
     blocks = await _memory(services, state) if wanted else []
-    known = settings.model_dump(exclude={"block_ids", "tags", "tools", "approval_tools"})
+    known = settings.model_dump(exclude=NOT_SHOWN_AS_STORED)
     return AgentAnswer(
         id=row["agent_id"],
         blocks=blocks,
@@ -130,6 +140,7 @@ async def _shown(services: Services, row: dict[str, Any], include: frozenset[str
         tools=shown_tools(services, settings) if "agent.tools" in include else [],
         tool_rules=shown_rules(settings),
         llm_config=_llm_config(services, settings),
+        compaction_settings=_compaction_settings(services, settings),
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         **known,
@@ -164,6 +175,11 @@ def _llm_config(services: Services, settings: AgentSettings) -> LlmConfigAnswer:
         display_name=name,
         provider_name=provider,
     )
+
+
+def _compaction_settings(services: Services, settings: AgentSettings) -> CompactionSettings:
+    percentage = services.settings.sliding_window_percentage
+    return complete(settings.model, settings.compaction_settings, percentage)
 
 
 def _relations(request: Request, include: list[str] | None) -> frozenset[str]:
@@ -206,19 +222,27 @@ async def update_agent(services: Services, agent_id: AgentId, body: UpdateAgent)
         changes["block_ids"] = tuple(dict.fromkeys(body.block_ids))
         found = await asyncio.gather(*(shown_block(services, one) for one in changes["block_ids"]))
         _check_labels([one.label for one in found])
-    if body.compaction_settings is not None and state.settings is not None:
-        now = state.settings.compaction_settings or {}
-        changes["compaction_settings"] = _merged(now, body.compaction_settings)
+    if state.settings is not None:
+        changes |= _compaction_changes(services, state.settings, body)
     await _do(services, agent_id, domain.ChangeAgent(changes))
     return await _answer(services, agent_id, ALL)
 
 
-def _merged(now: dict[str, Any], sent: dict[str, Any]) -> dict[str, Any]:
-    """Change what was sent; a prompt was written for its mode and goes with it (contract 8.2)."""
-    merged = {**now, **sent}
-    if "prompt" not in sent and merged.get("mode", MODE) != now.get("mode", MODE):
-        merged.pop("prompt", None)
-    return merged
+def _compaction_changes(
+    services: Services, now: AgentSettings, body: UpdateAgent
+) -> dict[str, Any]:
+    """Change what was sent, and what follows from the model; settings never stored stay so."""
+    model = body.model or now.model
+    untouched = now.compaction_settings is None or model == now.model
+    if body.compaction_settings is None and untouched:
+        return {}
+    settings = updated(
+        _compaction_settings(services, now),
+        body.compaction_settings,
+        models=(now.model, model),
+        percentage=services.settings.sliding_window_percentage,
+    )
+    return {"compaction_settings": settings.model_dump()}
 
 
 async def delete_agent(services: Services, agent_id: AgentId) -> dict[str, str]:

@@ -12,6 +12,7 @@ from pydantic import (
     Field,
 )
 
+from app.model_settings import ModelSettings
 from domain.events import REGISTRY
 from domain.streams import AGENT, pattern_of
 
@@ -33,37 +34,6 @@ Order: TypeAlias = Literal["asc", "desc"]
 Handle: TypeAlias = Annotated[str, Field(min_length=1, max_length=256)]
 Name: TypeAlias = Annotated[str, Field(max_length=1024), AfterValidator(without_nul)]
 Cursor: TypeAlias = Annotated[str, Field(max_length=128)]
-
-
-# The union of contract section 9: which vendor a model's settings are written for.
-PROVIDER_TYPES: Final = (
-    "openai",
-    "sglang",
-    "anthropic",
-    "google_ai",
-    "google_vertex",
-    "azure",
-    "xai",
-    "groq",
-    "deepseek",
-    "together",
-    "bedrock",
-    "openrouter",
-    "zai",
-    "moonshot",
-    "moonshot_coding",
-    "baseten",
-    "chatgpt_oauth",
-)
-
-
-def _of_a_known_provider(settings: dict[str, Any]) -> dict[str, Any]:
-    if settings.get("provider_type") not in PROVIDER_TYPES:
-        raise ValueError(f"provider_type must be one of {', '.join(PROVIDER_TYPES)}")
-    return settings
-
-
-ModelSettings: TypeAlias = Annotated[dict[str, Any], AfterValidator(_of_a_known_provider)]
 
 
 YEARS: Final = range(1970, 9999)
@@ -216,10 +186,17 @@ class ListFacts(Body):
     deleted: bool = False
 
 
+class ListConversationFacts(ListFacts):
+    """Which facts; `agent_id` says whose conversation `default` is."""
+
+    agent_id: Cursor | None = None
+
+
 class WindowQuery(Body):
-    """The window at which offset; the newest if not said."""
+    """The window at which offset; the newest if not said. `agent_id` says whose `default` is."""
 
     at: Annotated[int, Field(ge=1, le=OFFSET_MAX)] | None = None
+    agent_id: Cursor | None = None
     deleted: bool = False
 
 
@@ -227,6 +204,12 @@ class VerifyQuery(Body):
     """Whether a deleted stream may be looked at."""
 
     deleted: bool = False
+
+
+class VerifyConversation(VerifyQuery):
+    """Whether a deleted one may be looked at; `agent_id` says whose conversation `default` is."""
+
+    agent_id: Cursor | None = None
 
 
 class VerdictAnswer(Answer):

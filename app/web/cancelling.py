@@ -8,7 +8,7 @@ from app.tail import Closed
 from app.web.endpoint import endpoint
 from app.web.errors import NO_RETRY, ApiError
 from app.web.lookups import conversation_at
-from app.web.message_bodies import AnyConversationId, CancelBody, CancelQuery, WaitingAnswer
+from app.web.message_bodies import AnyConversationId, CancelBody, OwnerQuery, WaitingAnswer
 from app.web.services import Services
 from domain.content import InputPart
 from domain.conversation import CancelRuns, Conversation
@@ -21,7 +21,7 @@ END_WAIT_S: Final = 5.0
 async def cancel_conversation(
     services: Services,
     conversation_id: AnyConversationId,
-    query: CancelQuery,
+    query: OwnerQuery,
     body: CancelBody | None,
 ) -> dict[str, str]:
     """Stop the runs of a conversation that are not over, and deny calls that wait for approval.
@@ -83,7 +83,7 @@ async def _told(services: Services, stream: str, ids: list[str]) -> dict[str, st
 
 
 async def list_waiting(
-    services: Services, conversation_id: AnyConversationId, query: CancelQuery
+    services: Services, conversation_id: AnyConversationId, query: OwnerQuery
 ) -> list[WaitingAnswer]:
     """List the messages that wait for their turn, the next one first."""
     _, state = await conversation_at(services, conversation_id, query.agent_id)

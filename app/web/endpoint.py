@@ -27,7 +27,17 @@ from app.web.errors import (
     unforeseen,
 )
 from app.web.services import Services
-from domain.streams import AGENT, BLOCK, CONVERSATION, RUN, USER, is_id, pattern_of
+from domain.streams import (
+    AGENT,
+    BLOCK,
+    COMPACTION,
+    CONVERSATION,
+    MESSAGE,
+    RUN,
+    USER,
+    is_id,
+    pattern_of,
+)
 
 JSON_DEPTH_MAX: Final = 64
 logger = logging.getLogger(__name__)
@@ -37,6 +47,8 @@ _PLACES: Final = re.compile(r"{(\w+)(?::path)?}")
 
 ConversationId: TypeAlias = Annotated[str, StringConstraints(pattern=pattern_of(CONVERSATION))]
 AgentId: TypeAlias = Annotated[str, StringConstraints(pattern=pattern_of(AGENT))]
+CompactionId: TypeAlias = Annotated[str, StringConstraints(pattern=pattern_of(COMPACTION))]
+MessageId: TypeAlias = Annotated[str, StringConstraints(pattern=pattern_of(MESSAGE))]
 BlockId: TypeAlias = Annotated[str, StringConstraints(pattern=pattern_of(BLOCK))]
 # Any string goes through to the lookup, which answers 400 for a malformed one (contract 1.2).
 RunId: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=128)]

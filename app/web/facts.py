@@ -12,28 +12,34 @@ from app.mapper import Row, event_json, revive
 from app.store import VERSION_MAX, Store
 from app.web.bodies import (
     FactsAnswer,
+    ListConversationFacts,
     ListFacts,
     VerdictAnswer,
+    VerifyConversation,
     VerifyQuery,
     WindowQuery,
 )
-from app.web.endpoint import AgentId, BlockId, ConversationId, Endpoint, endpoint
+from app.web.endpoint import AgentId, BlockId, Endpoint, endpoint
 from app.web.errors import Invalid
-from app.web.lookups import existing_stream
+from app.web.lookups import audited_stream, existing_stream
+from app.web.message_bodies import AnyConversationId
 from app.web.services import Services
 from app.web.stream import SSE_TYPE, EventStream, checked_cursor, facts_stream
 from domain.events import DELTA
-from projections.window import WindowAnswer, shown
+from projections.shown_window import WindowAnswer, shown
 
 SCAN_ROWS: Final = 1000
 
 
 async def list_conversation_facts(
-    services: Services, conversation_id: ConversationId, query: ListFacts, request: Request
+    services: Services,
+    conversation_id: AnyConversationId,
+    query: ListConversationFacts,
+    request: Request,
 ) -> Any:
     """Give facts of a conversation: a page, or server-sent events."""
-    await existing_stream(services, conversation_id, "Conversation", deleted=query.deleted)
-    return await _facts(services, conversation_id, query, request)
+    stream = await audited_stream(services, conversation_id, query.agent_id, deleted=query.deleted)
+    return await _facts(services, stream, query, request)
 
 
 async def list_agent_facts(
@@ -142,20 +148,20 @@ def first_since(store: Store, stream: str, moment: datetime) -> int:
 
 
 async def show_window(
-    services: Services, conversation_id: ConversationId, query: WindowQuery
+    services: Services, conversation_id: AnyConversationId, query: WindowQuery
 ) -> WindowAnswer:
     """Give the window at an offset: what the model would have seen, and where it comes from."""
-    await existing_stream(services, conversation_id, "Conversation", deleted=query.deleted)
-    head = await checked_cursor(services, conversation_id, query.at or 0)
-    return shown(await services.windows.at(conversation_id, query.at or head))
+    stream = await audited_stream(services, conversation_id, query.agent_id, deleted=query.deleted)
+    head = await checked_cursor(services, stream, query.at or 0)
+    return shown(await services.windows.at(stream, query.at or head))
 
 
 async def verify_conversation(
-    services: Services, conversation_id: ConversationId, query: VerifyQuery
+    services: Services, conversation_id: AnyConversationId, query: VerifyConversation
 ) -> Any:
     """Check a conversation's hash chain."""
-    await existing_stream(services, conversation_id, "Conversation", deleted=query.deleted)
-    return await _verdict(services, conversation_id)
+    stream = await audited_stream(services, conversation_id, query.agent_id, deleted=query.deleted)
+    return await _verdict(services, stream)
 
 
 async def verify_agent(services: Services, agent_id: AgentId, query: VerifyQuery) -> Any:

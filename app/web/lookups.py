@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from app.log import utc_now
 from app.memory import compile_system
@@ -12,6 +12,9 @@ from app.web.services import Services
 from domain.conversation import Conversation, ConversationSettings, Counts, StartConversation
 from domain.errors import NotFound, Refused
 from domain.streams import AGENT, CONVERSATION, default_conversation, is_default, is_id
+
+# What an agent's own conversation is called in paths.
+DEFAULT: Final = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ async def conversation_at(
     `default` with an agent's id, or that id itself, is the agent's own conversation; it begins when
     it is first written to, if `begin` allows. Raises NotFound.
     """
-    if conversation_id == "default":
+    if conversation_id == DEFAULT:
         conversation_id = agent_id or ""
     if is_id(AGENT, conversation_id):
         return await _default_of(services, conversation_id, begin=begin)
@@ -49,13 +52,13 @@ async def _default_of(
     stream = default_conversation(agent_id)
     state = await services.execute.conversation(stream)
     if state.agent_id is None and begin:
-        system = await compile_system(services.execute, agent_id, "default", utc_now(), Counts())
+        system = await compile_system(services.execute, agent_id, DEFAULT, utc_now(), Counts())
         command = StartConversation(agent_id, system, ConversationSettings())
         with suppress(Refused):  # somebody else has begun it meanwhile
             await services.execute(stream, command, "user")
         state = await services.execute.conversation(stream)
     if state.agent_id is None or state.deleted:
-        raise NotFound("Conversation", "default")
+        raise NotFound("Conversation", DEFAULT)
     return stream, state
 
 
@@ -74,6 +77,21 @@ async def existing_stream(services: Services, stream: str, kind: str, *, deleted
     version, state = await services.execute.state(stream)
     if not version or (state.deleted and not deleted):
         raise NotFound(kind, stream)
+
+
+async def audited_stream(
+    services: Services, conversation_id: str, agent_id: str | None, *, deleted: bool
+) -> str:
+    """Give the stream that a path means, of a deleted conversation too if asked. Raises NotFound.
+
+    `default` with an agent's id, or that id itself, is the agent's own conversation.
+    """
+    owner = agent_id or "" if conversation_id == DEFAULT else conversation_id
+    stream = default_conversation(owner) if is_id(AGENT, owner) else owner
+    if not is_id(CONVERSATION, stream):
+        raise NotFound("Conversation", conversation_id)
+    await existing_stream(services, stream, "Conversation", deleted=deleted)
+    return stream
 
 
 async def found_run(services: Services, run_id: str) -> FoundRun:

@@ -51,6 +51,20 @@ class ListMessages(Body):
     include_return_message_types: list[MessageType] | None = None
 
 
+class UpdateMessage(Body):
+    """Whether a message is to stay in the window whatever is compacted."""
+
+    pinned: bool
+
+
+class MessageUpdated(Answer):
+    """A message as it is kept: `offset` is its place in the conversation's log."""
+
+    id: str
+    offset: int
+    pinned: bool
+
+
 def _plain(sent: Any) -> Any:
     """Take parts as clients' types have them: `type` may be missing, what is not known is left out."""
     if not isinstance(sent, list):
@@ -285,7 +299,7 @@ class CreateAsync(AgentMessages):
     callback_url: Annotated[str, Field(min_length=1, max_length=2048)] | None = None
 
 
-class CancelQuery(Body):
+class OwnerQuery(Body):
     """Whose conversation `default` is."""
 
     agent_id: Cursor | None = None

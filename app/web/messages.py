@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from app.history import Page, messages_page
 from app.store import VERSION_MAX
-from app.web.endpoint import endpoint
+from app.web.endpoint import MessageId, endpoint
 from app.web.errors import ApiError
 from app.web.lookups import (
     FoundRun,
@@ -21,11 +21,15 @@ from app.web.message_bodies import (
     AnyConversationId,
     CreateMessages,
     ListMessages,
+    MessageUpdated,
+    OwnerQuery,
     ResumeStream,
+    UpdateMessage,
 )
 from app.web.sending import send
 from app.web.services import Services
 from app.web.stream import SSE_TYPE, EventStream, RunStream
+from domain.conversation import PinMessage
 from domain.errors import NotFound
 from projections.answer import LettaResponse
 from projections.letta import only
@@ -52,6 +56,23 @@ async def list_messages(
     if page.newest_first and query.order == "asc":
         found.reverse()
     return only(found, query.include_return_message_types)
+
+
+async def update_message(
+    services: Services,
+    conversation_id: AnyConversationId,
+    message_id: MessageId,
+    query: OwnerQuery,
+    body: UpdateMessage,
+) -> MessageUpdated:
+    """Pin a message, so that no compaction evicts it, or let it go.
+
+    A reply that calls tools is pinned with the returns of its calls, and a return with its reply.
+    """
+    stream, _ = await conversation_at(services, conversation_id, query.agent_id)
+    place = await place_of(services, stream, message_id)
+    await services.execute(stream, PinMessage(message_id, body.pinned), "user")
+    return MessageUpdated(id=message_id, offset=place, pinned=body.pinned)
 
 
 async def _page(services: Services, stream: str, query: ListMessages) -> Page:
@@ -131,6 +152,14 @@ async def _by_otid(services: Services, conversation_id: str, otid: str) -> Found
 MESSAGES: Final = "/v1/conversations/{conversation_id}/messages"
 ENDPOINTS: Final = [
     endpoint("GET", MESSAGES, list_messages, list[Message], tag="messages", errors=(404,)),
+    endpoint(
+        "PATCH",
+        f"{MESSAGES}/{{message_id}}",
+        update_message,
+        MessageUpdated,
+        tag="messages",
+        errors=(404, 409, 429),
+    ),
     endpoint(
         "POST",
         MESSAGES,

@@ -1,6 +1,7 @@
 """`/openapi.json`: generated from the endpoints, so it cannot say anything but what they do."""
 
 from collections.abc import Sequence
+from importlib.resources import files
 from typing import Any, Final, Literal, TypeAlias
 
 import orjson
@@ -106,7 +107,7 @@ def _operation(call: Endpoint, schemas: _Schemas) -> dict[str, Any]:
     if call.body is not None:
         operation["requestBody"] = {
             "required": call.body_required,
-            "content": {"application/json": {"schema": schemas.body(call)}},
+            "content": {"application/json": _shown(call, "body", schemas.body(call))},
         }
     return operation
 
@@ -131,9 +132,9 @@ def _query_parameters(model: type[BaseModel] | None) -> list[dict[str, Any]]:
 
 def _responses(call: Endpoint, schemas: _Schemas) -> dict[str, Any]:
     content = {
-        media_type: {
-            "schema": schemas.answer(call) if media_type.endswith("json") else {"type": "string"}
-        }
+        media_type: _shown(call, "answer", schemas.answer(call))
+        if media_type.endswith("json")
+        else {"schema": {"type": "string"}}
         for media_type in call.media_types
     }
     failures = {
@@ -144,6 +145,16 @@ def _responses(call: Endpoint, schemas: _Schemas) -> dict[str, Any]:
         for status in sorted({*call.errors, *EVERYWHERE})
     }
     return {"200": {"description": "As asked.", "content": content}, **failures}
+
+
+def examples() -> dict[str, dict[str, Any]]:
+    """Give what was said to routes of the audit, and by them, with long texts and lists cut short."""
+    return orjson.loads(files("app.web").joinpath("examples.json").read_bytes())
+
+
+def _shown(call: Endpoint, part: str, schema: Any) -> dict[str, Any]:
+    example = examples().get(call.name, {}).get(part)
+    return {"schema": schema} if example is None else {"schema": schema, "example": example}
 
 
 def openapi_route(calls: Sequence[Endpoint]) -> Route:

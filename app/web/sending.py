@@ -23,8 +23,8 @@ from domain.conversation import Conversation, QueueRun, known_run
 from domain.errors import DomainError, KeyReused, Unasked, Waiting
 from domain.models import model_of
 from projections.answer import ending_of, response_of
+from projections.columns import sortable
 from projections.frames import DONE, sse
-from projections.tables import sortable
 
 ERROR_STATUSES: Final = {
     "llm_authentication": 401,

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
+from app.compactor import Compactor
+from app.conditions import Conditions
 from app.execute import Execute
+from app.listening import Listener
 from app.log import Log
 from app.providers.catalogue import Catalogue
 from app.settings import Settings
@@ -22,3 +25,6 @@ class Services:
     windows: Windows
     catalogue: Catalogue
     toolbox: Toolbox
+    conditions: Conditions
+    listener: Listener
+    compactor: Compactor

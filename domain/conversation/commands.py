@@ -1,9 +1,12 @@
 """What can be asked of a conversation."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
+from domain.compaction import CompactionTrigger
 from domain.content import Approval, Content, ToolAnswer, ToolSchema
+from domain.conversation.compaction_facts import WindowCompacted, WindowCompactionFailed
 from domain.conversation.facts import ConversationChanged, ConversationSettings, System
 from domain.event import Command
 from domain.run import (
@@ -77,6 +80,50 @@ class QueueRun(Command):
     keys: tuple[str, ...] = ()
     tools: tuple[ToolSchema, ...] = ()
     approval: NewApproval | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SaidMessage:
+    """A message that was said elsewhere, and that needs no call of a model to be told."""
+
+    role: Literal["user", "system", "assistant"]
+    content: Content
+    said_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SaidReturn:
+    """What a tool call came to elsewhere."""
+
+    tool_call_id: str
+    content: Content
+    status: ToolStatus = "ok"
+    said_at: datetime | None = None
+    stdout: tuple[str, ...] | None = None
+    stderr: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SaidReply:
+    """A model's reply of elsewhere in its parts, with the returns of the calls among them.
+
+    What `parts` say of their step is not looked at: it begins where the reply is put.
+    """
+
+    parts: tuple[StepPart, ...]
+    returns: tuple[SaidReturn, ...] = ()
+    interrupted: bool = False
+    said_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImportMessages(Command):
+    """Take in what was said elsewhere, as a run that is over; nothing happens if its key is known."""
+
+    run_id: str
+    key: str
+    body_hash: str
+    said: tuple[SaidMessage | SaidReply, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,11 +257,75 @@ class FinishRun(Command):
     ending: EndRun
 
 
+@dataclass(frozen=True, slots=True)
+class StartCompaction(Command):
+    """Note that messages are about to be summarised, by a run's worker or for a person.
+
+    `instead_of` names a compaction under way that nobody is at any more.
+    """
+
+    compaction_id: str
+    trigger: CompactionTrigger
+    event_id: str
+    tokens: int
+    context_window: int
+    run_id: str | None = None
+    epoch: int = 0
+    s: int | None = None
+    instead_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordCompaction(Command):
+    """Have items leave the window, with a summary in their place."""
+
+    event: WindowCompacted
+
+
+@dataclass(frozen=True, slots=True)
+class FailCompaction(Command):
+    """Note that a compaction came to nothing."""
+
+    event: WindowCompactionFailed
+
+
+@dataclass(frozen=True, slots=True)
+class UndoCompaction(Command):
+    """Bring back what a compaction evicted."""
+
+    compaction_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RedoCompaction(Command):
+    """Have a compaction hold again that was undone; `message_ids` are all that would leave."""
+
+    compaction_id: str
+    message_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PinMessage(Command):
+    """Keep a message in the window whatever is compacted, or let it go again."""
+
+    message_id: str
+    pinned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RecompileSystem(Command):
+    """Replace the system prompt in the window."""
+
+    system: System
+    reason: str
+
+
 ConversationCommand: TypeAlias = (
     StartConversation
     | ChangeConversation
     | DeleteConversation
     | QueueRun
+    | ImportMessages
     | CancelRuns
     | HideRun
     | RecordCallback
@@ -227,4 +338,11 @@ ConversationCommand: TypeAlias = (
     | StartTool
     | FinishTool
     | FinishRun
+    | StartCompaction
+    | RecordCompaction
+    | FailCompaction
+    | UndoCompaction
+    | RedoCompaction
+    | PinMessage
+    | RecompileSystem
 )

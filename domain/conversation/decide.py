@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from domain.conversation import queueing, working
+from domain.conversation import compacting, importing, queueing, working
 from domain.conversation.commands import (
     AppendDeltas,
     CancelRuns,
@@ -11,23 +11,31 @@ from domain.conversation.commands import (
     ClaimRun,
     ConversationCommand,
     DeleteConversation,
+    FailCompaction,
     FinishRun,
     FinishStep,
     FinishTool,
     HideRun,
+    ImportMessages,
     JoinSteers,
+    PinMessage,
     QueueRun,
+    RecompileSystem,
     RecordCallback,
+    RecordCompaction,
+    RedoCompaction,
+    StartCompaction,
     StartConversation,
     StartStep,
     StartTool,
     SupersedeStep,
+    UndoCompaction,
 )
 from domain.conversation.ending import cancel, denied, stopped
+from domain.conversation.events import ConversationEvent
 from domain.conversation.facts import (
     ConversationChanged,
     ConversationDeleted,
-    ConversationEvent,
     ConversationStarted,
 )
 from domain.conversation.state import Conversation
@@ -65,7 +73,9 @@ def _change(state: Conversation, command: ChangeConversation) -> Facts:
 
 def _delete(state: Conversation, _: DeleteConversation) -> Facts:
     ended = [*stopped(state, state.runs.values(), "deleted"), *denied(state, "deleted")]
-    return [*ended, ConversationDeleted()]
+    by_hand = state.window.compacting is not None and state.window.compacting.run_id is None
+    given_up = compacting.given_up(state, "cancelled") if by_hand else []
+    return [*given_up, *ended, ConversationDeleted()]
 
 
 def _hide(state: Conversation, command: HideRun) -> Facts:
@@ -82,12 +92,25 @@ def _called_back(_: Conversation, command: RecordCallback) -> Facts:
 
 
 # What is asked of a deleted conversation is answered as if it had never been.
-OF_THE_LIVING: Final = (ChangeConversation, DeleteConversation, QueueRun, CancelRuns, HideRun)
+OF_THE_LIVING: Final = (
+    ChangeConversation,
+    DeleteConversation,
+    QueueRun,
+    CancelRuns,
+    HideRun,
+    StartCompaction,
+    UndoCompaction,
+    RedoCompaction,
+    PinMessage,
+    RecompileSystem,
+    ImportMessages,
+)
 _DECISIONS: Final[dict[type[Any], Callable[[Conversation, Any], Facts]]] = {
     StartConversation: _start,
     ChangeConversation: _change,
     DeleteConversation: _delete,
     QueueRun: queueing.queue,
+    ImportMessages: importing.take_in,
     CancelRuns: cancel,
     HideRun: _hide,
     RecordCallback: _called_back,
@@ -100,4 +123,11 @@ _DECISIONS: Final[dict[type[Any], Callable[[Conversation, Any], Facts]]] = {
     StartTool: working.start_tool,
     FinishTool: working.finish_tool,
     FinishRun: working.finish_run,
+    StartCompaction: compacting.start,
+    RecordCompaction: compacting.record,
+    FailCompaction: compacting.fail,
+    UndoCompaction: compacting.undo,
+    RedoCompaction: compacting.redo,
+    PinMessage: compacting.pin,
+    RecompileSystem: compacting.recompile,
 }

@@ -6,7 +6,9 @@ from typing import Final
 
 from domain.content import Content
 from domain.conversation.commands import CancelRuns
-from domain.conversation.facts import ConversationEvent, MessageWithdrawn, WindowRolledBack
+from domain.conversation.compaction_facts import CompactionFailure, WindowCompactionFailed
+from domain.conversation.events import ConversationEvent
+from domain.conversation.facts import MessageWithdrawn, WindowRolledBack
 from domain.conversation.state import Conversation
 from domain.errors import Refused
 from domain.run import (
@@ -35,7 +37,9 @@ def over(state: Conversation, run: Run, ending: EndRun) -> list[ConversationEven
     """
     calls = () if ending.stop_reason == "requires_approval" else run.calls
     status: ToolStatus = "cancelled" if ending.status == "cancelled" else "error"
+    reason: CompactionFailure = "cancelled" if run.cancelled else "lost"
     facts: list[ConversationEvent] = [
+        *given_up_by(state, run.run_id, reason),
         *(closed(call, run.run_id, status) for call in calls),
         _finished(run, ending),
     ]
@@ -44,8 +48,17 @@ def over(state: Conversation, run: Run, ending: EndRun) -> list[ConversationEven
             facts.append(_finished(other, ending))
     if run.cancelled == "rollback":
         messages = (*run.turn.message_ids, *(call.return_id for call in calls))
-        facts.append(WindowRolledBack(run_ids=run.turn.run_ids, message_ids=messages))
+        facts.append(_rolled_back(state, run.turn.run_ids, messages))
     return facts
+
+
+def _rolled_back(
+    state: Conversation, run_ids: tuple[str, ...], message_ids: tuple[str, ...]
+) -> WindowRolledBack:
+    """Hide a turn; what its runs had compacted is in the window again, for good."""
+    event = WindowRolledBack(run_ids=run_ids, message_ids=message_ids)
+    compaction_ids = state.window.of_runs(run_ids)
+    return event.model_copy(update={"compaction_ids": compaction_ids}) if compaction_ids else event
 
 
 def closed(call: OpenCall, run_id: str, status: ToolStatus) -> ToolFinished:
@@ -79,6 +92,25 @@ def _finished(run: Run, ending: EndRun) -> RunFinished:
         usage=run.usage,
         error=ending.error,
     )
+
+
+# --- what runs and people were waiting for ---
+
+
+def given_up(state: Conversation, reason: CompactionFailure) -> list[ConversationEvent]:
+    """Put an end to the compaction under way, if there is one."""
+    under_way = state.window.compacting
+    if under_way is None:
+        return []
+    return [WindowCompactionFailed(compaction_id=under_way.compaction_id, reason=reason)]
+
+
+def given_up_by(
+    state: Conversation, run_id: str, reason: CompactionFailure
+) -> list[ConversationEvent]:
+    """Put an end to the compaction under way if it is a run's."""
+    under_way = state.window.compacting
+    return given_up(state, reason) if under_way is not None and under_way.run_id == run_id else []
 
 
 # --- cancel -----------------------------------------------------------------------------------
@@ -145,5 +177,5 @@ def denied(state: Conversation, reason: CancelReason) -> list[ConversationEvent]
     if reason == "rollback":
         returns = (call.return_id for call in asked.calls)
         messages = (*asked.turn.message_ids, *returns)
-        facts.append(WindowRolledBack(run_ids=asked.turn.run_ids, message_ids=messages))
+        facts.append(_rolled_back(state, asked.turn.run_ids, messages))
     return facts

@@ -1,11 +1,11 @@
 """What can happen in a conversation, beside its runs."""
 
 from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 from domain.content import Content
 from domain.event import Event, Value
-from domain.run import CancelReason, RunEvent
+from domain.run import CancelReason
 
 
 class Counts(Value):
@@ -86,7 +86,10 @@ class MessageQueued(Event):
 
 
 class MessageAppended(Event):
-    """A message entered the window; `queued` is the offset where it had waited."""
+    """A message entered the window; `queued` is the offset where it had waited.
+
+    `said_at` is when it was said, if that was elsewhere, before it came here.
+    """
 
     type: Literal["message.appended"] = "message.appended"
     message_id: str
@@ -96,6 +99,7 @@ class MessageAppended(Event):
     approvals: tuple[dict[str, Any], ...] | None = None
     run_id: str
     queued: int | None = None
+    said_at: datetime | None = None
 
 
 class MessageWithdrawn(Event):
@@ -113,15 +117,3 @@ class WindowRolledBack(Event):
     run_ids: tuple[str, ...]
     message_ids: tuple[str, ...]
     compaction_ids: tuple[str, ...] = ()
-
-
-ConversationEvent: TypeAlias = (
-    ConversationStarted
-    | ConversationChanged
-    | ConversationDeleted
-    | MessageQueued
-    | MessageAppended
-    | MessageWithdrawn
-    | WindowRolledBack
-    | RunEvent
-)

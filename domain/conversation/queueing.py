@@ -7,7 +7,8 @@ from typing import Final, Literal
 from domain.content import Approval, ToolAnswer
 from domain.conversation.commands import NewApproval, NewMessage, QueueRun
 from domain.conversation.ending import denied, return_of, stopped
-from domain.conversation.facts import ConversationEvent, MessageAppended, MessageQueued
+from domain.conversation.events import ConversationEvent
+from domain.conversation.facts import MessageAppended, MessageQueued
 from domain.conversation.state import Asked, Conversation, digest_of
 from domain.errors import Busy, Full, KeyReused, Unasked, Waiting
 from domain.run import OnBusy, OpenCall, RunQueued, ToolFinished, ToolStatus

@@ -4,13 +4,22 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, assert_never
+from typing import Any, Final, assert_never
 
 from domain.content import ToolSchema
+from domain.conversation.compaction_facts import (
+    MessageChanged,
+    WindowCompacted,
+    WindowCompactionFailed,
+    WindowCompactionRedone,
+    WindowCompactionStarted,
+    WindowCompactionUndone,
+    WindowRecompiled,
+)
+from domain.conversation.events import ConversationEvent
 from domain.conversation.facts import (
     ConversationChanged,
     ConversationDeleted,
-    ConversationEvent,
     ConversationSettings,
     ConversationStarted,
     MessageAppended,
@@ -18,9 +27,10 @@ from domain.conversation.facts import (
     MessageWithdrawn,
     WindowRolledBack,
 )
+from domain.conversation.records import Answered, Asked, KeyUse, WaitingMessage
+from domain.conversation.window_state import WindowState, evolve_window, rolled_back
 from domain.run import (
     OpenCall,
-    OpenStep,
     Run,
     RunCalledBack,
     RunCancelRequested,
@@ -36,54 +46,23 @@ from domain.run import (
     ToolFinished,
     ToolStarted,
     Turn,
+    answer_taken,
     call_begun,
     call_returned,
     calls_approved,
+    made_no_room,
+    made_room,
+    message_taken,
     step_lost,
+    step_of,
     step_taken,
 )
 
 KEYS_MAX: Final = 1000
 ANSWERS_MAX: Final = 10
 TOOL_LISTS_MAX: Final = 8
-
-
-@dataclass(frozen=True, slots=True)
-class WaitingMessage:
-    """A message that waits, and where."""
-
-    offset: int
-    message: MessageQueued
-
-
-class KeyUse(NamedTuple):
-    """What an idempotency key stands for."""
-
-    run_id: str
-    body_hash: str
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Tool calls of a finished run that wait for the client's word, and the turn they are in."""
-
-    run_id: str
-    calls: tuple[OpenCall, ...]
-    turn: Turn
-
-    @property
-    def gated(self) -> list[str]:
-        """Name the calls that an answer must name, all of them."""
-        return [call.id for call in self.calls if call.gated]
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """Tool calls that the client has answered, and the run in which it did."""
-
-    tool_call_ids: frozenset[str]
-    run_id: str
-    failed: bool = False
+# Failures of a compaction after which the same step is worth another try.
+PASSING: Final = frozenset({"lost", "overtaken"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +70,7 @@ class Conversation:
     """What decisions need, bounded: the runs that are not over, in the order of their turns.
 
     `keys` are the newest idempotency keys; `keys_forgotten` tells that there were older ones.
+    `version` is the newest fact's, but deltas are not counted: there are none after a run's end.
     """
 
     agent_id: str | None = None
@@ -105,6 +85,9 @@ class Conversation:
     keys: Mapping[str, KeyUse] = field(default_factory=lambda: MappingProxyType({}))
     keys_forgotten: bool = False
     tool_lists: tuple[tuple[str, int], ...] = ()
+    window: WindowState = field(default_factory=WindowState)
+    # Where a state is belongs to no comparison of what it is.
+    version: int = field(default=0, compare=False)
 
     @property
     def next_run(self) -> Run | None:
@@ -141,6 +124,8 @@ def evolve(  # noqa: C901 - one case a fact
     state: Conversation, event: ConversationEvent, version: int
 ) -> Conversation:
     """Give the state after `event`, which is at `version`."""
+    if not isinstance(event, StepDelta):
+        state = replace(state, version=version)
     match event:
         case ConversationStarted():
             return replace(state, agent_id=event.agent_id, settings=event.settings)
@@ -151,7 +136,7 @@ def evolve(  # noqa: C901 - one case a fact
         case MessageQueued():
             return replace(state, waiting=(*state.waiting, WaitingMessage(version, event)))
         case MessageAppended():
-            return _appended(state, event)
+            return _appended(state, event, version)
         case MessageWithdrawn():
             return _withdrawn(state, event)
         case RunQueued():
@@ -163,19 +148,32 @@ def evolve(  # noqa: C901 - one case a fact
         case RunCancelRequested():
             return _cancelled(state, event)
         case StepStarted():
-            step = OpenStep(version, event.index, event.attempt, event.step_id, event.message_id)
+            step = step_of(event, version)
             return _on(state, event.run_id, lambda run: replace(run, step=step))
         case StepPart():
             return _said(state, event)
         case StepFinished():
             return _on_step(state, event.s, lambda run: step_taken(run, event))
         case StepSuperseded():
-            return _on_step(state, event.s, lambda run: step_lost(run, event.delay_ms))
+            return _on_step(state, event.s, lambda run: step_lost(run, event))
         case ToolStarted():
             return _on(state, event.run_id, lambda run: call_begun(run, event))
         case ToolFinished():
             return _returned(state, event)
-        case StepDelta() | RunHidden() | RunCalledBack() | WindowRolledBack():
+        case WindowRolledBack():
+            known = rolled_back(state.window, event.compaction_ids, version)
+            return replace(state, window=known)
+        case WindowCompacted() | WindowCompactionFailed():
+            return _compaction_over(state, event, version)
+        case (
+            WindowCompactionStarted()
+            | WindowCompactionUndone()
+            | WindowCompactionRedone()
+            | WindowRecompiled()
+            | MessageChanged()
+        ):
+            return replace(state, window=evolve_window(state.window, event, version))
+        case StepDelta() | RunHidden() | RunCalledBack():
             return state
         case _:
             assert_never(event)
@@ -192,14 +190,11 @@ def _changed(state: Conversation, event: ConversationChanged) -> Conversation:
 # --- messages ---------------------------------------------------------------------------------
 
 
-def _appended(state: Conversation, event: MessageAppended) -> Conversation:
-    state = _on(
-        state,
-        event.run_id,
-        lambda run: replace(run, turn=run.turn.with_message(event.message_id)),
-    )
+def _appended(state: Conversation, event: MessageAppended, version: int) -> Conversation:
     if event.approvals is not None:
+        state = _on(state, event.run_id, lambda run: answer_taken(run, event.message_id))
         return _answered(state, event.run_id, event.approvals)
+    state = _on(state, event.run_id, lambda run: message_taken(run, event.message_id, version))
     return state if event.queued is None else _let_in(state, event, event.queued)
 
 
@@ -351,6 +346,24 @@ def _returned(state: Conversation, event: ToolFinished) -> Conversation:
     calls = tuple(one for one in asked.calls if (one.s, one.id) != (event.s, event.tool_call_id))
     turn = asked.turn.with_message(event.message_id)
     return replace(state, asked=replace(asked, calls=calls, turn=turn) if calls else None)
+
+
+# --- the window -------------------------------------------------------------------------------
+
+
+def _compaction_over(
+    state: Conversation, event: WindowCompacted | WindowCompactionFailed, version: int
+) -> Conversation:
+    under_way = state.window.compacting
+    state = replace(state, window=evolve_window(state.window, event, version))
+    if isinstance(event, WindowCompacted):
+        tokens, system = event.audit.tokens_after, event.audit.system_tokens
+        runs = {key: made_room(run, tokens, system) for key, run in state.runs.items()}
+        return replace(state, runs=MappingProxyType(runs))
+    if under_way is None or under_way.run_id is None:
+        return state
+    retry = event.reason in PASSING
+    return _on(state, under_way.run_id, lambda run: made_no_room(run, retry=retry))
 
 
 def _on(state: Conversation, run_id: str, change: Callable[[Run], Run]) -> Conversation:

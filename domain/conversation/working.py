@@ -14,8 +14,9 @@ from domain.conversation.commands import (
     StartTool,
     SupersedeStep,
 )
-from domain.conversation.ending import over, return_of
-from domain.conversation.facts import ConversationEvent, MessageAppended
+from domain.conversation.ending import given_up_by, over, return_of
+from domain.conversation.events import ConversationEvent
+from domain.conversation.facts import MessageAppended
 from domain.conversation.state import Conversation, WaitingMessage
 from domain.errors import Stale
 from domain.run import (
@@ -47,9 +48,10 @@ def claim(state: Conversation, command: ClaimRun) -> list[ConversationEvent]:
         settings=command.settings,
         context_window=command.context_window,
     )
+    lost = given_up_by(state, run.run_id, "lost")
     if command.tools:
         claimed = claimed.model_copy(update={"tools": command.tools})
-    return [claimed, *_taken_over(run), *_let_in(state, run.run_id, _own(run))]
+    return [claimed, *lost, *_taken_over(run), *_let_in(state, run.run_id, _own(run))]
 
 
 def _taken_over(run: Run) -> list[ConversationEvent]:

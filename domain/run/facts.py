@@ -1,5 +1,6 @@
 """What can happen to a run: queued, claimed, stepped, finished."""
 
+from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias
 
 from domain.content import Content, ToolSchema
@@ -106,7 +107,8 @@ class Manifest(Value):
     """What a step's request was made of, so that it can be made again and compared.
 
     `system_at` is the offset of the fact that holds the system text, `items` the offsets within
-    which all visible items were sent, `sha256` the hash of the canonical request.
+    which all visible items were sent, `sha256` the hash of the canonical request. `window_at` is
+    the offset whose window was rendered, `tokens` our estimate of the request's.
     """
 
     system_at: int
@@ -114,6 +116,8 @@ class Manifest(Value):
     sha256: str
     renderer: str
     tools_at: int | None = None
+    window_at: int | None = None
+    tokens: int | None = None
 
 
 class CalledTool(Value):
@@ -212,7 +216,10 @@ class RunCalledBack(Event):
 
 
 class StepStarted(Event):
-    """The model is about to be called; its offset is the step's name `s` in what follows."""
+    """The model is about to be called; its offset is the step's name `s` in what follows.
+
+    `said_at` is when the model replied, if that was elsewhere, before the reply came here.
+    """
 
     type: Literal["step.started"] = "step.started"
     run_id: str
@@ -225,6 +232,7 @@ class StepStarted(Event):
     settings: dict[str, Any]
     gated: tuple[str, ...] = ()
     manifest: Manifest
+    said_at: datetime | None = None
 
 
 class StepDelta(Event):
@@ -291,7 +299,8 @@ class ToolFinished(Event):
     """A call of step `s` has its return, whoever it is from; `unknown` is a crash in the middle.
 
     `run_id` is the run in which it came, `step_id` the step that called. `effects` are the facts of
-    other streams that it led to, as (stream, version).
+    other streams that it led to, as (stream, version). `said_at` is when it came, if that was
+    elsewhere, before.
     """
 
     type: Literal["tool.finished"] = "tool.finished"
@@ -307,6 +316,7 @@ class ToolFinished(Event):
     stderr: tuple[str, ...] | None = None
     source: ToolSource
     effects: tuple[tuple[str, int], ...] = ()
+    said_at: datetime | None = None
 
 
 RunEvent: TypeAlias = (

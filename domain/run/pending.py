@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from domain.compaction import CompactionTrigger
 from domain.run.facts import ATTEMPTS_MAX, Failure, RunStatus, StopReason
 from domain.run.state import OpenCall, Run
 
@@ -62,6 +63,16 @@ class CloseCall:
 
 
 @dataclass(frozen=True, slots=True)
+class Compact:
+    """Make the window smaller; `s` is the step after which."""
+
+    run_id: str
+    epoch: int
+    trigger: CompactionTrigger
+    s: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class EndRun:
     """Record how the run ended."""
 
@@ -72,12 +83,23 @@ class EndRun:
     error: Failure | None = None
 
 
-Effect: TypeAlias = Claim | LetIn | TakeStep | CloseStep | RunTool | CloseCall | EndRun
+Effect: TypeAlias = Claim | LetIn | TakeStep | CloseStep | RunTool | CloseCall | Compact | EndRun
 
 ATTEMPTS_EXHAUSTED: Final = Failure(
     error_type="stream_task_cancelled",
     message=f"None of {ATTEMPTS_MAX} attempts at this step came to its end: the server stopped.",
 )
+
+NO_ROOM: Final[dict[StopReason, Failure]] = {
+    "llm_api_error": Failure(
+        error_type="context_window_overflow",
+        message="The window is too large for the model, and compacting it did not help.",
+    ),
+    "context_window_overflow_in_system_prompt": Failure(
+        error_type="context_window_overflow",
+        message="The system prompt alone is larger than the model's window.",
+    ),
+}
 
 
 def pending(run: Run, held_epoch: int | None, *, steered: bool = False) -> Effect:
@@ -93,13 +115,26 @@ def pending(run: Run, held_epoch: int | None, *, steered: bool = False) -> Effec
     if run.step is not None:
         # Ours, and nobody is at it any more: taken over like another's, and as bounded.
         return Claim(run.run_id, run.epoch + 1)
+    if run.crowded and wants_room(run):
+        return Compact(run.run_id, run.epoch, run.crowded, run.last_s)
     return ending_of(run) or _next_call(run) or _next_step(run, steered)
+
+
+def wants_room(run: Run) -> bool:
+    """Tell whether a run's window is to be compacted now: not before its tools have returned."""
+    if run.crowded is None or run.cancelled or run.hopeless:
+        return False
+    return not run.calls or any(call.gated for call in run.calls)
 
 
 def ending_of(run: Run) -> EndRun | None:
     """Tell how a claimed run without an open step ends now, None if it goes on."""
     if run.cancelled:
         return EndRun(run.run_id, run.epoch, "cancelled", "cancelled")
+    if wants_room(run):
+        return None
+    if run.hopeless:
+        return _hopeless(run)
     if run.attempts_lost >= ATTEMPTS_MAX:
         return EndRun(run.run_id, run.epoch, "failed", "error", ATTEMPTS_EXHAUSTED)
     if run.finish_reason == "length":
@@ -113,6 +148,13 @@ def ending_of(run: Run) -> EndRun | None:
     if run.steps_done >= run.request.max_steps:
         return EndRun(run.run_id, run.epoch, "completed", "max_steps")
     return None
+
+
+def _hopeless(run: Run) -> EndRun:
+    reason: StopReason = "context_window_overflow_in_system_prompt"
+    if run.hopeless == "context":
+        reason = "llm_api_error"
+    return EndRun(run.run_id, run.epoch, "failed", reason, NO_ROOM[reason])
 
 
 def _next_call(run: Run) -> Effect | None:

@@ -1,7 +1,9 @@
 """The part of a conversation's state that is its runs."""
 
 from dataclasses import dataclass, field, replace
+from typing import Final, Literal
 
+from domain.compaction import CompactionTrigger
 from domain.run.facts import (
     CalledTool,
     CancelReason,
@@ -11,11 +13,23 @@ from domain.run.facts import (
     RunRequest,
     RunUsage,
     StepFinished,
+    StepStarted,
+    StepSuperseded,
     ToolFinished,
     ToolStarted,
     Usage,
 )
 from domain.streams import MESSAGE, derived_id
+
+# A window is to be compacted when its context is above this share of it (contract section 8.5).
+CROWDED_SHARE: Final = 0.9
+# How often a step that the model had no room for is taken again after a compaction.
+OVERFLOWS_MAX: Final = 3
+
+
+def crowded_above(context_window: int) -> int:
+    """Give the number of tokens above which a window of this size is to be compacted."""
+    return int(CROWDED_SHARE * context_window)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +57,10 @@ class OpenCall:
 
 @dataclass(frozen=True, slots=True)
 class OpenStep:
-    """A step whose end is not recorded yet; `s` is the offset of its `step.started`."""
+    """A step whose end is not recorded yet; `s` is the offset of its `step.started`.
+
+    `tokens` is our estimate of its request.
+    """
 
     s: int
     index: int
@@ -51,6 +68,7 @@ class OpenStep:
     step_id: str = ""
     message_id: str = ""
     calls: tuple[OpenCall, ...] = ()
+    tokens: int | None = None
 
     def calling(self, call: CalledTool) -> "OpenStep":
         """Give the step with one more call in its reply."""
@@ -77,6 +95,9 @@ class Run:
     """A run that is not over.
 
     A steer's has the `host` that it was meant for, and is `joined` to it once its messages are in.
+    `said` are the offsets of its messages. It is `crowded` while its window is to be compacted;
+    `overflows` counts how often the model had no room for its step, and it is `hopeless` if no
+    compaction can help. `last_s` is its last step.
     """
 
     run_id: str
@@ -98,6 +119,21 @@ class Run:
     finish_reason: FinishReason | None = None
     usage: RunUsage = field(default_factory=RunUsage)
     turn: Turn = field(default_factory=Turn)
+    said: tuple[int, ...] = ()
+    last_s: int | None = None
+    crowded: CompactionTrigger | None = None
+    overflows: int = 0
+    hopeless: Literal["context", "system"] | None = None
+
+    @property
+    def context_window(self) -> int:
+        """The size of the model's window in tokens, 0 if it is not known."""
+        return 0 if self.claimed is None else self.claimed.context_window
+
+    @property
+    def asked(self) -> tuple[int, ...]:
+        """The offsets of its messages while it needs them, none once it has answered."""
+        return () if self.answered else self.said
 
     @property
     def epoch(self) -> int:
@@ -128,6 +164,28 @@ def _sum(left: int | None, right: int | None) -> int | None:
     return right if left is None else left + (right or 0)
 
 
+def message_taken(run: Run, message_id: str, version: int) -> Run:
+    """Add a message that came in, at an offset."""
+    return replace(answer_taken(run, message_id), said=(*run.said, version))
+
+
+def answer_taken(run: Run, message_id: str) -> Run:
+    """Add an answer to calls: it is listed, but it is no message of the window's."""
+    return replace(run, turn=run.turn.with_message(message_id))
+
+
+def step_of(event: StepStarted, version: int) -> OpenStep:
+    """Give the step that has begun at an offset."""
+    return OpenStep(
+        version,
+        event.index,
+        event.attempt,
+        event.step_id,
+        event.message_id,
+        tokens=event.manifest.tokens,
+    )
+
+
 def step_taken(run: Run, event: StepFinished) -> Run:
     """Close the open step of a run; the calls of a whole reply are owed a return."""
     step = run.step
@@ -143,12 +201,57 @@ def step_taken(run: Run, event: StepFinished) -> Run:
         finish_reason=event.finish_reason,
         usage=total_of(run.usage, event.usage),
         turn=run.turn if step is None else run.turn.with_message(step.message_id),
+        last_s=run.last_s if step is None else step.s,
+        crowded=_crowding(run, event),
+        overflows=0,
     )
 
 
-def step_lost(run: Run, delay_ms: int) -> Run:
-    """Forget the open step of a run; it is to be taken again, after a pause."""
-    return replace(run, step=None, attempts_lost=run.attempts_lost + 1, delay_ms=delay_ms)
+def _crowding(run: Run, event: StepFinished) -> CompactionTrigger | None:
+    """Tell whether a step's context, without its reply, was too large a part of the window."""
+    if event.outcome != "ok" or not run.context_window:
+        return None
+    estimated = None if run.step is None else run.step.tokens
+    reported = None if event.usage is None else event.usage.input_tokens
+    crowded = (reported or estimated or 0) > crowded_above(run.context_window)
+    return "post_step_context_check" if crowded else None
+
+
+def step_lost(run: Run, event: StepSuperseded) -> Run:
+    """Forget the open step of a run; it is to be taken again, after a pause or a compaction.
+
+    A step that there was no room for even after `OVERFLOWS_MAX` compactions is not.
+    """
+    if event.reason == "context_exceeded":
+        if run.overflows >= OVERFLOWS_MAX:
+            return replace(run, step=None, crowded=None, hopeless="context")
+        crowded: CompactionTrigger = "context_window_exceeded"
+        return replace(run, step=None, crowded=crowded, overflows=run.overflows + 1)
+    return replace(run, step=None, attempts_lost=run.attempts_lost + 1, delay_ms=event.delay_ms)
+
+
+def made_room(run: Run, tokens_after: int, system_tokens: int) -> Run:
+    """Go on in a window that was compacted, unless its system prompt alone fills it."""
+    limit = run.context_window
+    full = 0 < limit <= system_tokens and tokens_after >= crowded_above(limit)
+    usage = run.usage
+    if usage.context_tokens is not None:
+        usage = usage.model_copy(update={"context_tokens": tokens_after})
+    return replace(
+        run,
+        crowded=None,
+        hopeless="system" if run.crowded and full else run.hopeless,
+        usage=usage,
+    )
+
+
+def made_no_room(run: Run, *, retry: bool) -> Run:
+    """Go on in a window that could not be compacted; a step without room for it goes no further.
+
+    `retry` tells that the compaction might do better next time.
+    """
+    stuck = run.crowded == "context_window_exceeded" and not retry
+    return replace(run, crowded=None, hopeless="context" if stuck else run.hopeless)
 
 
 def call_begun(run: Run, event: ToolStarted) -> Run:

@@ -1,6 +1,6 @@
 """Real stores whose databases fail: as told, one commit after the other, or altogether."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
@@ -8,7 +8,8 @@ from typing import Any, Literal
 from eventsourcing.persistence import OperationalError
 
 from app.mapper import Row
-from app.store import VERSION_MAX, Bell, Sealed, Store
+from app.store import VERSION_MAX, Bell, Pieces, Sealed, Store
+from projections.search_ranks import Posting
 from projections.tables import Patch, Scalar
 from tests.databases import opened
 
@@ -61,8 +62,19 @@ class WrappedStore:
             stream, after=after, upto=upto, limit=limit, deltas=deltas, newest_first=newest_first
         )
 
+    def pieces(self, stream: str, pieces: Pieces, topics: Collection[str]) -> list[Row]:
+        return self._working().pieces(stream, pieces, topics)
+
     def marked(self, stream: str, upto: int = VERSION_MAX) -> list[Row]:
         return self._working().marked(stream, upto)
+
+    def search(
+        self, stream: str, wanted: Sequence[str], *, upto: int = VERSION_MAX, limit: int
+    ) -> list[list[Posting]]:
+        return self._working().search(stream, wanted, upto=upto, limit=limit)
+
+    def said(self, stream: str, upto: int = VERSION_MAX) -> list[int]:
+        return self._working().said(stream, upto)
 
     def unattended(self, after: str, limit: int) -> list[str]:
         return self._working().unattended(after, limit)

@@ -6,7 +6,6 @@ It can be stopped, or killed with nothing more reaching the disk, and started ag
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 from uuid import uuid4
@@ -19,7 +18,7 @@ from starlette.types import ASGIApp, Message, Scope
 
 from app.log import Log
 from app.mapper import revive
-from app.providers import Delta, ModelCard, Provider, Reply
+from app.providers import Delta, ModelCard, Provider, Reply, Wire
 from app.providers.catalogue import ROWS, Catalogue, ProviderSettings
 from app.providers.catalogue import Row as ProviderRow
 from app.settings import load
@@ -34,7 +33,7 @@ from domain.agent import AgentSettings, CreateAgent
 from domain.conversation import ConversationSettings, StartConversation
 from domain.event import Event, Recorded
 from domain.streams import AGENT, CONVERSATION, id_of
-from projections.request import ModelRequest
+from projections.request import ModelRequest, canonical
 from tests.app.faults import BreakableStore
 from tests.databases import opened, url_at
 from tests.examples import SYSTEM
@@ -60,6 +59,12 @@ class Scripted:
 
     async def models(self) -> tuple[ModelCard, ...]:
         return ()
+
+    async def wire_of(self, request: ModelRequest) -> Wire | None:
+        return Wire("POST", "/script", canonical(request).decode())
+
+    async def count_tokens(self, request: ModelRequest) -> int | None:
+        return len(canonical(request))
 
     async def close(self) -> None:
         pass
@@ -142,13 +147,12 @@ class Server:
         await self.worker.start()
 
     def _services(self, log: Log) -> Services:
-        services = services_of(self._settings, log)
         provider = self._provider
         if provider is None:
-            return services
+            return services_of(self._settings, log)
         row = ProviderRow("script", None, None, lambda _: provider, lambda _: None)
         settings = ProviderSettings(word_delay_s=self._settings.demo_word_delay_s)
-        return replace(services, catalogue=Catalogue(settings, (*ROWS, row)))
+        return services_of(self._settings, log, Catalogue(settings, (*ROWS, row)))
 
     def _client(self) -> httpx2.AsyncClient:
         transport = Guarded(self.app, raise_app_exceptions=False)

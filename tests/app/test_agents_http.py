@@ -75,7 +75,8 @@ async def test_a_created_agent_is_what_the_sdk_expects_one_to_be(http: AsyncClie
     assert state.llm_config.model == "claude-haiku-4-5"
     assert state.llm_config.api_model_endpoint_type == "anthropic"
     assert state.llm_config.context_window == 9000
-    assert made["compaction_settings"] == {"mode": "all", "clip_chars": None}
+    assert state.compaction_settings is not None
+    assert (state.compaction_settings.mode, state.compaction_settings.clip_chars) == ("all", None)
     assert made["model_settings"] == {"provider_type": "anthropic", "max_output_tokens": 100}
     assert (state.sources, state.tools, state.message_ids) == ([], [], [])
     assert state.created_at == state.updated_at
@@ -309,26 +310,6 @@ async def test_an_update_that_changes_nothing_records_nothing(
     answer = await http.patch(f"{ROOT}{made['id']}", json={"name": "Ada", "tags": ["a"]})
     assert answer.json() == made
     assert len(await server.facts(made["id"])) == 1
-
-
-async def test_compaction_settings_are_merged_field_by_field(http: AsyncClient) -> None:
-    made = await create(http, compaction_settings={"mode": "all", "clip_chars": 9, "prompt": "p"})
-
-    async def updated(**settings: Any) -> Any:
-        body = {"compaction_settings": settings}
-        return (await http.patch(f"{ROOT}{made['id']}", json=body)).json()["compaction_settings"]
-
-    assert await updated(clip_chars=None) == {"mode": "all", "clip_chars": None, "prompt": "p"}
-    assert await updated(mode="all") == {"mode": "all", "clip_chars": None, "prompt": "p"}
-    assert await updated(mode="sliding_window") == {"mode": "sliding_window", "clip_chars": None}
-    assert (await updated(mode="all", prompt="q"))["prompt"] == "q"
-
-
-async def test_a_prompt_of_the_default_mode_survives_its_being_named(http: AsyncClient) -> None:
-    made = await create(http, compaction_settings={"prompt": "p"})
-    body = {"compaction_settings": {"mode": "sliding_window"}}
-    changed = (await http.patch(f"{ROOT}{made['id']}", json=body)).json()
-    assert changed["compaction_settings"] == {"mode": "sliding_window", "prompt": "p"}
 
 
 @pytest.mark.parametrize(

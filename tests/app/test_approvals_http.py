@@ -10,9 +10,11 @@ import httpx2
 import pytest
 
 from app.providers import ModelError
+from domain.conversation import MessageQueued
 from domain.run import RunFinished, RunQueued, ToolFinished, ToolStarted
+from projections.turns import ModelRequest
 from tests.app.scripts import calling, failing, saying, told
-from tests.app.serving import Scripted, Server, frames_of, kinds_of, serving
+from tests.app.serving import Said, Scripted, Server, frames_of, kinds_of, serving
 
 WEATHER = {"name": "weather", "parameters": {"type": "object"}}
 TOOLS = {"client_tools": [WEATHER, {"name": "map"}]}
@@ -265,7 +267,14 @@ async def test_the_server_runs_its_tool_once_it_may(tmp_path: Path) -> None:
 
 
 async def test_what_waits_behind_an_approval_goes_on_after_it(tmp_path: Path) -> None:
-    model = Scripted(calling("weather"), saying("Sunny."), saying("Next."))
+    both_are_queued = asyncio.Event()
+
+    async def calling_then(request: ModelRequest) -> Said:
+        await both_are_queued.wait()
+        async for said in calling("weather")(request):
+            yield said
+
+    model = Scripted(calling_then, saying("Sunny."), saying("Next."))
     async with asyncio.timeout(30), serving(tmp_path / "a.db", model) as server:
         stream = await server.conversation(model="script/x")
         first = asyncio.create_task(send(server, stream, input="Weather?", **TOOLS))
@@ -273,6 +282,8 @@ async def test_what_waits_behind_an_approval_goes_on_after_it(tmp_path: Path) ->
         second = asyncio.create_task(
             send(server, stream, input="Then?", streaming=False, on_busy="enqueue")
         )
+        await server.until_there_is(stream, MessageQueued)
+        both_are_queued.set()
         await first
         await server.until_there_is(stream, RunFinished)
         if (await server.services.execute.conversation(stream)).asked is None:

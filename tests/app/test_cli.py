@@ -38,7 +38,10 @@ async def written(path: Path) -> None:
 # --- what there is -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["serve", "tail", "verify", "rebuild", "demo"])
+AUDIT: Final = ["why", "window", "compactions", "undo", "redo", "diff"]
+
+
+@pytest.mark.parametrize("command", ["serve", "tail", "verify", "rebuild", "demo", *AUDIT])
 def test_every_command_is_offered_and_explains_itself(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:

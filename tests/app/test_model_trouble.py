@@ -135,7 +135,7 @@ async def test_an_endless_model_is_given_up(tmp_path: Path) -> None:
 async def test_a_reply_that_grows_past_all_measure_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.step.REPLY_CHARS_MAX", 100)
+    monkeypatch.setattr("app.listening.REPLY_CHARS_MAX", 100)
 
     async def wordy(_: ModelRequest) -> Said:
         for _count in range(50):

@@ -30,6 +30,12 @@ class OneModel:
     async def models(self) -> tuple[ModelCard, ...]:
         return (CARD,)
 
+    async def wire_of(self, request: Any) -> None:
+        raise AssertionError(request)
+
+    async def count_tokens(self, request: Any) -> None:
+        raise AssertionError(request)
+
     async def close(self) -> None:
         pass
 

@@ -5,12 +5,12 @@ from typing import Annotated, Any, Final, Literal, cast
 
 import orjson
 import pytest
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from app.web import ENDPOINTS
 from app.web.bodies import Answer, Body
 from app.web.endpoint import AgentId, Endpoint, endpoint
-from app.web.openapi import document
+from app.web.openapi import document, examples
 from app.web.services import Services
 from tests.app.serving import Server, serving
 
@@ -227,3 +227,17 @@ async def test_the_description_is_served_as_json(server: Server, whole: dict[str
     assert first.headers["content-type"] == "application/json"
     assert orjson.loads(first.content) == orjson.loads(orjson.dumps(whole))
     assert (await server.http.get("/openapi.json")).content == first.content
+
+
+def test_every_example_is_what_its_route_takes_and_gives() -> None:
+    calls = {call.name: call for call in ENDPOINTS}
+    shown = examples()
+    assert {"ask_why", "show_compaction", "preview_compaction", "show_window"} <= set(shown)
+    for name, parts in shown.items():
+        call = calls[name]
+        TypeAdapter[Any](call.answer).validate_python(parts["answer"])
+        if call.body is not None and "body" in parts:
+            call.body.model_validate(parts["body"])
+    operation = document(ENDPOINTS)["paths"]["/v1/conversations/{conversation_id}/why"]["get"]
+    content = operation["responses"]["200"]["content"]["application/json"]
+    assert content["example"] == shown["ask_why"]["answer"]

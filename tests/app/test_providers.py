@@ -21,7 +21,7 @@ from domain.content import (
     ToolResult,
     ToolSchema,
 )
-from projections.request import ModelRequest, Turn
+from projections.turns import ModelRequest, Turn
 from tests.vendor import Block, Json, Script, Vendor, words
 
 pytestmark = pytest.mark.anyio

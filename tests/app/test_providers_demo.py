@@ -3,13 +3,17 @@ import asyncio
 import pytest
 
 from app.providers import ModelError
-from app.providers.demo import LABEL, DemoProvider, reply_to
-from domain.content import (
-    Text,
-)
+from app.providers.demo import CONTEXT_WINDOW, LABEL, DemoProvider, reply_to
+from app.providers.extracting import SUMMARY_LABEL
+from domain.content import Text, ToolCall, ToolResult, ToolSchema
+from projections.prompts import BEFORE_TRANSCRIPT, CLOSING, PROMPTS, self_turns, transcript_turns
+from projections.transcript import fenced
+from projections.turns import ModelRequest, Turn
 from tests.app.test_providers import (
     asking,
+    assistant,
     outcome,
+    user,
 )
 
 pytestmark = pytest.mark.anyio
@@ -71,3 +75,105 @@ async def test_a_demo_model_that_does_not_exist_is_a_bad_request() -> None:
     with pytest.raises(ModelError, match="demo/echo") as refused:
         await outcome(DemoProvider().complete(asking("hello", model="gpt")))
     assert refused.value.error_type == "llm_bad_request"
+
+
+# --- summaries --------------------------------------------------------------------------------
+
+TRANSCRIPT = (
+    "user:\n  I live in Ulm.\n  call weather {}\nassistant:\n  Think: it has 126,000 people."
+)
+SENTENCES = """\
+- user: I live in Ulm.
+- user: call weather {}
+- assistant: Think: it has 126,000 people."""
+TALK = (
+    user(Text(text="I live in Ulm.")),
+    assistant(Text(text="Let me see."), ToolCall(id="c", name="weather", arguments='{"n": 1}')),
+    user(ToolResult(tool_call_id="c", content="22 °C")),
+)
+TALK_PICKED = """\
+- user: I live in Ulm.
+- assistant: Let me see.
+- assistant calls weather: {"n": 1}
+- tool returns: 22 °C"""
+WEATHER = ToolSchema(name="weather")
+
+
+def words_of(request: ModelRequest) -> str:
+    reply = reply_to(request)
+    (text,) = reply.parts
+    assert isinstance(text, Text)
+    assert reply.finish_reason == "stop"
+    return text.text
+
+
+@pytest.mark.parametrize("acknowledged", [False, True])
+@pytest.mark.parametrize("prompt", [*PROMPTS.values(), "Sum it up.", ""])
+def test_a_transcript_is_summarised_whoever_wrote_the_prompt(
+    prompt: str, acknowledged: bool
+) -> None:
+    turns = transcript_turns(TRANSCRIPT, acknowledged=acknowledged)
+    assert words_of(asking(*turns, system=prompt)) == f"{SUMMARY_LABEL}\n{SENTENCES}"
+
+
+@pytest.mark.parametrize("prompt", [*PROMPTS.values(), "Think, and call weather {}."])
+def test_a_conversation_is_summarised_whoever_wrote_the_prompt(prompt: str) -> None:
+    request = asking(*self_turns(TALK, prompt), system="Be kind.", tools=(WEATHER,))
+    assert words_of(request) == f"{SUMMARY_LABEL}\n{TALK_PICKED}"
+
+
+def test_a_summary_is_as_long_as_its_prompt_asks_for() -> None:
+    said = "\n".join(f"user:\n  Number {n} is as good a number as any." for n in range(200))
+    lengths = [
+        len(words_of(asking(*transcript_turns(said, acknowledged=False), system=prompt)).split())
+        for prompt in ("In about 60 words.", PROMPTS["sliding_window"], PROMPTS["all"])
+    ]
+    assert lengths == sorted(set(lengths))
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        (f"Please read {fenced('user:')}",),
+        (BEFORE_TRANSCRIPT,),
+        (f"{CLOSING} But not now.",),
+        (f"Sum it up.\n\n{CLOSING}", assistant(Text(text="No."))),
+    ],
+)
+def test_what_asks_for_no_summary_gets_none(turns: tuple[Turn | str, ...]) -> None:
+    assert SUMMARY_LABEL not in words_of(asking(*turns))
+
+
+async def test_a_summary_is_counted_as_any_reply_is() -> None:
+    request = asking(*transcript_turns("user:\n  Hello.", acknowledged=False), model="echo")
+    (part,) = request.turns[0].parts
+    assert isinstance(part, Text)
+    _, reply = await outcome(DemoProvider().complete(request))
+    (text,) = reply.parts
+    assert isinstance(text, Text)
+    assert reply.usage.input_tokens == -(-len(part.text.encode()) // 4)
+    assert reply.usage.output_tokens == -(-len(text.text.encode()) // 4)
+    assert not reply.usage.reasoning_tokens
+
+
+# --- too much ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", ["echo", "steady"])
+async def test_a_request_that_does_not_fit_is_refused_as_vendors_do(model: str) -> None:
+    demo = DemoProvider(0, {f"demo/{model}": 10})
+    fits, larger = asking("x" * 40, model=model), asking("x" * 41, model=model)
+    _, reply = await outcome(demo.complete(fits))
+    assert reply.usage.input_tokens == 10
+    with pytest.raises(ModelError) as refused:
+        await outcome(demo.complete(larger))
+    assert (refused.value.error_type, refused.value.status) == ("context_window_overflow", 400)
+    assert refused.value.detail == "prompt is too long: 11 tokens > 10 maximum"
+
+
+async def test_a_demo_model_has_a_window_if_nobody_sets_one() -> None:
+    demo = DemoProvider(0, {"demo/steady": 1})
+    with pytest.raises(ModelError, match="context window"):
+        await outcome(demo.complete(asking("x" * (4 * CONTEXT_WINDOW + 1), model="echo")))
+    _, reply = await outcome(demo.complete(asking("x" * 4 * CONTEXT_WINDOW, model="echo")))
+    assert reply.usage.input_tokens == CONTEXT_WINDOW

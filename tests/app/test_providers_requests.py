@@ -15,7 +15,7 @@ from domain.content import (
     ToolSchema,
     UrlSource,
 )
-from projections.request import ModelRequest
+from projections.turns import ModelRequest
 from tests.app.test_providers import always, asking, assistant, outcome, provider_at, user
 from tests.vendor import Block, Json, Vendor
 

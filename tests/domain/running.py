@@ -1,7 +1,7 @@
 """A conversation and the workers that fight over it, simulated: stored facts, leases, crashes."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -12,6 +12,7 @@ from domain.conversation import (
     AppendDeltas,
     Conversation,
     ConversationCommand,
+    FailCompaction,
     FinishRun,
     FinishStep,
     FinishTool,
@@ -19,9 +20,11 @@ from domain.conversation import (
     NewApproval,
     NewMessage,
     QueueRun,
+    RecordCompaction,
     StartStep,
     StartTool,
     SupersedeStep,
+    WindowCompactionFailed,
     conversation,
 )
 from domain.errors import DomainError
@@ -32,6 +35,7 @@ from domain.run import (
     Claim,
     CloseCall,
     CloseStep,
+    Compact,
     EndRun,
     Failure,
     FinishReason,
@@ -43,10 +47,16 @@ from domain.run import (
     StepDelta,
     StepPart,
     TakeStep,
+    Usage,
+    crowded_above,
     pending,
 )
-from domain.streams import MESSAGE, RUN, STEP, id_of
+from domain.streams import COMPACTION, MESSAGE, RUN, STEP, id_of
+from projections.compaction import NoPlan, Plan, plan_of
+from projections.cuts import bonds_of
 from projections.parts import interrupted_parts
+from projections.window import window_of
+from tests.compactions import MODES, begin, carried_out
 from tests.examples import AT, CONVERSATION_ID, MANIFEST, MODEL, claim, start
 
 LEASE_S = 10
@@ -64,6 +74,9 @@ class Stream:
     prev: bytes = GENESIS
     now_s: int = 0
     lease: tuple[str, int] = ("", 0)
+    # How much the model has room for, and how much of it its system prompt takes.
+    context_window: int = 8000
+    system_tokens: int = 10
     # Claims, as (run, epoch), that a crash or a pause past the lease has struck.
     struck: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
     _ids: int = 0
@@ -102,6 +115,16 @@ class Stream:
         self._ids += 1
         return id_of(prefix, UUID(int=self._ids << 80 | self._ids << 8, version=4))
 
+    def plan(self, view: Conversation, choice: int, share: float) -> Plan | NoPlan:
+        """Plan to compact the window as it is, by what somebody believes of the conversation."""
+        return plan_of(
+            window_of(self.facts),
+            bonds_of(view),
+            MODES[choice % len(MODES)],
+            share=share,
+            context_window=8000,
+        )
+
     def request(
         self, on_busy: OnBusy, keys: tuple[str, ...], body: str, *, tools: bool
     ) -> QueueRun:
@@ -135,6 +158,8 @@ class Worker:
     view: Conversation = field(default_factory=lambda: conversation.initial)
     held: tuple[str, int] = ("", 0)
     said: int = 0
+    # The compaction that it is at: its id, and what it comes to.
+    planned: tuple[str, Plan | NoPlan] | None = None
 
     def look(self) -> None:
         """Catch up."""
@@ -144,6 +169,7 @@ class Worker:
         """Forget everything but its name."""
         self.stream.struck.add(self.held)
         self.held, self.view = ("", 0), conversation.initial
+        self.planned = None
 
     def act(self, reply: str) -> bool:
         """Do the next thing for the run it believes to be next; `reply` says how a step goes.
@@ -160,7 +186,7 @@ class Worker:
             else:
                 self._perform(run, mine)
         except DomainError:
-            self.held = ("", 0)
+            self.held, self.planned = ("", 0), None
             self.look()
             return False
         self.look()
@@ -192,6 +218,8 @@ class Worker:
                 self._finish(effect, "ok")
             case CloseCall():
                 self._finish(effect, "unknown")
+            case Compact():
+                self._compact(effect)
             case EndRun():
                 self._do(FinishRun(effect))
 
@@ -199,7 +227,9 @@ class Worker:
         if run.epoch and not self.stream.free(self.name):
             return
         lapsed = self.stream.lease[0] != self.name and self.stream.free(self.name)
-        self._do(claim(effect.run_id, effect.epoch))
+        context_window = self.stream.context_window
+        self._do(replace(claim(effect.run_id, effect.epoch), context_window=context_window))
+        self.planned = None
         if lapsed:
             self.stream.struck.add((run.run_id, run.epoch))
         self.held = (effect.run_id, effect.epoch)
@@ -220,6 +250,24 @@ class Worker:
         )
         self._do(command)
         self.said = 0
+
+    def _compact(self, effect: Compact) -> None:
+        """Begin a compaction, or carry out the one begun; wait while somebody else is at one."""
+        if self.planned is not None:
+            (compaction_id, plan), self.planned = self.planned, None
+            self._do(outcome_of(compaction_id, plan, self.stream, effect))
+            return
+        compaction_id = self.stream.new(COMPACTION)
+        plan = self.stream.plan(self.view, len(self.stream.facts), 0.3)
+        command = begin(
+            compaction_id,
+            trigger=effect.trigger,
+            run_id=effect.run_id,
+            epoch=effect.epoch,
+            s=effect.s,
+        )
+        if self._do(command):
+            self.planned = compaction_id, plan
 
     def _finish(self, effect: RunTool | CloseCall, status: Any) -> None:
         call = effect.call
@@ -259,10 +307,17 @@ class Worker:
             self._do(AppendDeltas(run_id, epoch, (StepDelta(s=s, i=0, kind="text", x="word "),)))
         elif reply == "fail":
             self._do(SupersedeStep(run_id, epoch, s, "provider_error", 500))
+        elif reply == "overflow":
+            self._do(SupersedeStep(run_id, epoch, s, "context_exceeded"))
         else:
-            why: FinishReason = "length" if reply == "length" else "stop"
-            parts = self._parts(s, reply)
-            self._do(FinishStep(run_id, epoch, s, "ok", parts=parts, finish_reason=why))
+            full, kind = reply.startswith("full "), reply.removeprefix("full ")
+            tokens = crowded_above(self.stream.context_window) + 1 if full else 1
+            why: FinishReason = "length" if kind == "length" else "stop"
+            parts = self._parts(s, kind)
+            usage = Usage(input_tokens=tokens)
+            self._do(
+                FinishStep(run_id, epoch, s, "ok", parts=parts, usage=usage, finish_reason=why)
+            )
 
     def _parts(self, s: int, reply: str) -> tuple[StepPart, ...]:
         facts = (fact.event for fact in self.stream.facts)
@@ -277,6 +332,27 @@ class Worker:
                 call = call.model_copy(update={"gated": True})
             parts.append(StepPart(s=s, i=i, kind="call", call=call))
         return tuple(parts)
+
+
+def outcome_of(
+    compaction_id: str, plan: Plan | NoPlan, stream: Stream, effect: Compact | None = None
+) -> RecordCompaction | FailCompaction:
+    """Say what a plan comes to, for a run or for a person."""
+    if isinstance(plan, NoPlan):
+        return FailCompaction(
+            WindowCompactionFailed(
+                compaction_id=compaction_id, reason=plan.failure, detail=plan.words
+            )
+        )
+    return RecordCompaction(
+        carried_out(
+            compaction_id,
+            plan,
+            trigger="manual" if effect is None else effect.trigger,
+            run_id=None if effect is None else effect.run_id,
+            system_tokens=stream.system_tokens,
+        )
+    )
 
 
 def begun() -> Stream:

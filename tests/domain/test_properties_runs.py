@@ -17,58 +17,86 @@ from domain.content import Approval, ToolAnswer
 from domain.conversation import (
     CancelRuns,
     DeleteConversation,
+    FailCompaction,
     HideRun,
-    MessageAppended,
     MessageQueued,
-    MessageWithdrawn,
+    PinMessage,
+    RecompileSystem,
+    RedoCompaction,
+    UndoCompaction,
+    WindowCompacted,
+    WindowCompactionFailed,
+    WindowCompactionStarted,
 )
 from domain.errors import DomainError, KeyReused
-from domain.run import (
-    ATTEMPTS_MAX,
-    RunCancelRequested,
-    RunClaimed,
-    RunFinished,
-    RunQueued,
-    StepDelta,
-    StepFinished,
-    StepPart,
-    StepStarted,
-    StepSuperseded,
-    ToolFinished,
-    ToolStarted,
-)
-from projections.window import ReturnItem, StepItem, window_of
-from tests.domain.running import LEASE_S, Facts, Stream, Worker, begun
+from domain.run import RunFinished, RunQueued
+from domain.streams import COMPACTION
+from projections.compaction import NoPlan, Plan
+from projections.window import window_of
+from tests.compactions import begin
+from tests.domain.invariants import Watch, check, fate_of
+from tests.domain.running import LEASE_S, Stream, Worker, begun, outcome_of
+from tests.examples import SYSTEM
 
 HOUR_S = 3600
 WORKERS = 3
 MODES = st.sampled_from(("reject", "enqueue", "enqueue", "interrupt", "rollback", "steer"))
 REPLIES = st.sampled_from(
-    ("say", "say", "say", "fail", "end", "end", "gated", "server", "once", "both", "length")
+    (
+        *("say", "say", "say", "fail", "end", "end", "gated", "server", "once", "both", "length"),
+        *("overflow", "full end", "full end", "full gated", "full server", "full both"),
+        "full length",
+    )
 )
+# Room for a conversation, none to speak of, and nobody knows how much.
+CONTEXT_WINDOWS = st.sampled_from((8000, 8000, 8000, 10, 0))
 ACTS = st.lists(REPLIES, min_size=1, max_size=4)
 WHO = st.integers(0, WORKERS - 1)
 KEYS = st.sampled_from((("a",), ("b",), ("otid:1",), ("otid:1", "otid:2"), ("otid:3",)))
 
 
+BEGINS = WindowCompactionStarted
+ENDS = WindowCompacted | WindowCompactionFailed
+
+
+def failed_of(compaction_id: str) -> WindowCompactionFailed:
+    return WindowCompactionFailed(compaction_id=compaction_id, reason="lost")
+
+
 class Runs(RuleBasedStateMachine):
     """One conversation, three workers, and everything that can go wrong between them."""
 
-    @initialize(skews=st.tuples(*[st.integers(-HOUR_S, HOUR_S)] * WORKERS))
-    def begin(self, skews: tuple[int, ...]) -> None:
+    @initialize(
+        skews=st.tuples(*[st.integers(-HOUR_S, HOUR_S)] * WORKERS),
+        context_window=CONTEXT_WINDOWS,
+        turns=st.integers(0, 3),
+    )
+    def begin(self, skews: tuple[int, ...], context_window: int, turns: int) -> None:
         self.stream: Stream = begun()
+        self.stream.context_window = context_window
         self.workers = [
             Worker(f"node-{number}", skew_s, self.stream) for number, skew_s in enumerate(skews)
         ]
         self.checked = 0
         # What each key was first accepted with: kept here, not read from the state under test.
         self.accepted: dict[str, str] = {}
+        self.watch = Watch()
+        # What people who have asked for compactions are at.
+        self.planned: list[tuple[str, Plan | NoPlan]] = []
+        for _ in range(turns):
+            self.converse(0, ["end"])
 
     # --- what clients do ------------------------------------------------------------------
 
     @rule(on_busy=MODES, tools=st.booleans())
     def say(self, on_busy: Any, tools: bool) -> None:
         self._try(self.stream.request(on_busy, (), "words", tools=tools))
+
+    @rule(who=WHO, replies=ACTS)
+    def converse(self, who: int, replies: list[str]) -> None:
+        """A whole turn, or most of it, and what it has the worker do after it."""
+        self._try(self.stream.request("enqueue", (), "words", tools=False))
+        self.take_over(who, ["say", *replies, "end", "end", "end", "end"])
 
     @rule(on_busy=MODES, keys=KEYS, body=st.sampled_from(("x", "x", "y")))
     def say_again(self, on_busy: Any, keys: tuple[str, ...], body: str) -> None:
@@ -118,6 +146,64 @@ class Runs(RuleBasedStateMachine):
     @precondition(lambda self: len(self.stream.facts) % (4 if self.stream.state.asked else 16) == 3)
     def delete(self) -> None:
         self._try(DeleteConversation())
+
+    # --- what people do to the window -----------------------------------------------------
+
+    @rule(choice=st.integers(0, 3), share=st.sampled_from((0.0, 0.3, 0.8)), again=st.booleans())
+    def compact(self, choice: int, share: float, again: bool) -> None:
+        """Begin by hand; `again` gives up one that nobody seems to be at."""
+        state = self.stream.state
+        compaction_id = self.stream.new(COMPACTION)
+        plan = self.stream.plan(state, choice, share)
+        under_way = state.window.compacting
+        lost = None if under_way is None or under_way.run_id else under_way.compaction_id
+        command = begin(compaction_id, instead_of=lost if again else None)
+        if self._try(command):
+            self.planned.append((compaction_id, plan))
+
+    @rule(choice=st.integers(0, 3), share=st.sampled_from((0.0, 0.3, 0.8)))
+    def compact_at_once(self, choice: int, share: float) -> None:
+        before = len(self.planned)
+        self.compact(choice, share, True)
+        if len(self.planned) > before:
+            self.carry_out(before, True)
+
+    @rule(pick=st.integers(0, 3), ok=st.booleans())
+    @precondition(lambda self: self.planned)
+    def carry_out(self, pick: int, ok: bool) -> None:
+        compaction_id, plan = self.planned.pop(pick % len(self.planned))
+        if ok:
+            self._try(outcome_of(compaction_id, plan, self.stream))
+        else:
+            self._try(FailCompaction(failed_of(compaction_id)))
+
+    @rule(pick=st.integers(0, 9), redo=st.booleans())
+    @precondition(lambda self: self.stream.state.window.compactions)
+    def undo(self, pick: int, redo: bool) -> None:
+        known = [one.event for one in self.stream.facts if isinstance(one.event, WindowCompacted)]
+        event = known[pick % len(known)]
+        if not redo:
+            self._try(UndoCompaction(event.compaction_id))
+            return
+        then = window_of(self.stream.facts[: event.audit.planned_at])
+        spans = event.evicted.ranges
+        ids = (
+            item.message_id
+            for item in then.items
+            if any(span.first <= item.offset <= span.last for span in spans)
+        )
+        self._try(RedoCompaction(event.compaction_id, tuple(ids)))
+
+    @rule(pick=st.integers(0, 30), pinned=st.booleans())
+    @precondition(lambda self: self.watch.window.items)
+    def pin(self, pick: int, pinned: bool) -> None:
+        items = self.watch.window.items
+        self._try(PinMessage(items[pick % len(items)].message_id, pinned))
+
+    @rule()
+    @precondition(lambda self: len(self.stream.facts) % 4 == 2)
+    def recompile(self) -> None:
+        self._try(RecompileSystem(SYSTEM, "memory has changed"))
 
     # --- what workers do ------------------------------------------------------------------
 
@@ -203,12 +289,14 @@ class Runs(RuleBasedStateMachine):
         if holder == self.workers[who].name:
             self.stream.lease = (holder, self.stream.now_s + LEASE_S)
 
-    def _try(self, command: Any) -> None:
+    def _try(self, command: Any) -> bool:
+        """Ask for something; tell whether it has led to anything."""
         before = len(self.stream.facts)
         try:
-            self.stream.do(command)
+            return bool(self.stream.do(command))
         except DomainError:
             assert len(self.stream.facts) == before
+            return False
 
     # --- what always holds ----------------------------------------------------------------
 
@@ -221,6 +309,7 @@ class Runs(RuleBasedStateMachine):
             if state.deleted:
                 assert state.asked is None
                 assert all(run.cancelled or run.joined for run in state.runs.values())
+            self.watch.see(self.stream.facts)
             check(self.stream)
 
     def teardown(self) -> None:
@@ -228,6 +317,8 @@ class Runs(RuleBasedStateMachine):
         if not hasattr(self, "stream"):
             return
         self.restart()
+        if (lost := self.stream.state.window.compacting) is not None and lost.run_id is None:
+            self.stream.do(FailCompaction(failed_of(lost.compaction_id)))
         worker = self.workers[0]
         for _ in range(2000):
             if self.stream.state.asked is not None:
@@ -243,150 +334,14 @@ class Runs(RuleBasedStateMachine):
         )
         queued = [one.event.run_id for one in self.stream.facts if isinstance(one.event, RunQueued)]
         assert ends == Counter(queued)
+        began = [one.event for one in self.stream.facts if isinstance(one.event, ENDS | BEGINS)]
+        ids = {one.compaction_id for one in began}
+        assert Counter(one.compaction_id for one in began) == dict.fromkeys(ids, 2)
+        self.watch.see(self.stream.facts)
         check(self.stream)
         fate = fate_of(self.stream.facts)
         waited = (one.event for one in self.stream.facts if isinstance(one.event, MessageQueued))
         assert all(fate[event.message_id] == 1 for event in waited)
-
-
-def check(stream: Stream) -> None:
-    """Check all that can be checked at any moment."""
-    check_runs(stream.facts)
-    check_calls(stream)
-    check_cancels(stream.facts)
-    fate = fate_of(stream.facts)
-    assert not fate or max(fate.values()) == 1
-    check_window(stream)
-
-
-def check_runs(facts: Facts) -> None:
-    """A run ends at most once; nothing of an old epoch follows a newer claim."""
-    epochs: dict[str, int] = {}
-    steps: dict[int, tuple[str, int]] = {}
-    open_step: int | None = None
-    over: set[str] = set()
-    tries: Counter[tuple[str, int]] = Counter()
-    for fact in facts:
-        match fact.event:
-            case RunClaimed() as event:
-                assert event.run_id not in over
-                assert event.epoch == epochs.get(event.run_id, 0) + 1
-                epochs[event.run_id] = event.epoch
-            case StepStarted() as event:
-                assert event.epoch == epochs[event.run_id]
-                assert open_step is None
-                open_step = fact.version
-                steps[fact.version] = (event.run_id, event.epoch)
-                tries[event.run_id, event.index] += 1
-                assert event.attempt == tries[event.run_id, event.index] <= ATTEMPTS_MAX
-            case StepDelta() | StepPart() as event:
-                assert event.s == open_step
-                run_id, epoch = steps[event.s]
-                # Whoever takes over a cancelled run closes the step that it finds open.
-                closing = isinstance(event, StepPart) and event.interrupted
-                assert epochs[run_id] == epoch or closing
-            case StepFinished() | StepSuperseded() as event:
-                assert event.s == open_step
-                run_id, epoch = steps[event.s]
-                taking_over = isinstance(event, StepSuperseded) and event.reason == "taken_over"
-                closing = isinstance(event, StepFinished) and event.outcome != "ok"
-                assert epochs[run_id] == epoch + taking_over or closing
-                open_step = None
-            case ToolStarted() as event:
-                assert event.epoch == epochs[event.run_id]
-                assert event.run_id not in over
-            case RunFinished() as event:
-                assert event.run_id not in over
-                assert open_step is None or steps[open_step][0] != event.run_id
-                assert (event.epoch or 0) == epochs.get(event.run_id, 0)
-                over.add(event.run_id)
-            case _:
-                pass
-
-
-def check_calls(stream: Stream) -> None:
-    """The model is called again only after a failure on record, a crash, or a pause."""
-    calls: Counter[tuple[str, int]] = Counter()
-    again: Counter[tuple[str, int]] = Counter()
-    steps: dict[int, StepStarted] = {}
-    for fact in stream.facts:
-        match fact.event:
-            case StepStarted() as event:
-                steps[fact.version] = event
-                calls[event.run_id, event.index] += 1
-                assert calls[event.run_id, event.index] <= 1 + again[event.run_id, event.index]
-            case StepSuperseded() as event:
-                step = steps[event.s]
-                struck = (step.run_id, step.epoch) in stream.struck
-                assert event.reason == "provider_error" or struck
-                again[step.run_id, step.index] += 1
-            case _:
-                pass
-
-
-def check_cancels(facts: Facts) -> None:
-    """After a run's cancel there is nothing of the model or a tool but what closes."""
-    cancelled: set[str] = set()
-    steps: dict[int, str] = {}
-    for fact in facts:
-        event = fact.event
-        match event:
-            case RunCancelRequested():
-                cancelled.update(event.run_ids)
-            case StepStarted():
-                assert event.run_id not in cancelled
-                steps[fact.version] = event.run_id
-            case StepDelta():
-                assert steps[event.s] not in cancelled
-            case StepPart() if steps[event.s] in cancelled:
-                assert event.interrupted
-            case StepFinished() if steps[event.s] in cancelled:
-                assert event.outcome == "interrupted"
-            case ToolStarted():
-                assert event.run_id not in cancelled
-            case ToolFinished() if event.run_id in cancelled:
-                assert event.status in ("cancelled", "denied")
-            case RunFinished() if event.run_id in cancelled:
-                assert event.status == "cancelled"
-            case _:
-                pass
-
-
-def fate_of(facts: Facts) -> Counter[str]:
-    """Count how often each message entered or was withdrawn."""
-    fate: Counter[str] = Counter()
-    for fact in facts:
-        match fact.event:
-            case MessageAppended() as event:
-                fate[event.message_id] += 1
-            case MessageWithdrawn() as event:
-                fate.update(event.message_ids)
-            case MessageQueued() as event:
-                assert fate[event.message_id] == 0
-            case _:
-                pass
-    return fate
-
-
-def check_window(stream: Stream) -> None:
-    """Every return has its call, every call its return but those that somebody is still at."""
-    window = window_of(stream.facts)
-    steps = [item for item in window.items if isinstance(item, StepItem)]
-    returns = {(item.s, item.tool_call_id) for item in window.items if isinstance(item, ReturnItem)}
-    calls = {
-        (step.offset, part.call.id)
-        for step in steps
-        for part in step.parts
-        if part.call is not None and not part.interrupted
-    }
-    assert returns <= calls
-    asked = () if stream.state.asked is None else stream.state.asked.calls
-    working = (call for run in stream.state.runs.values() for call in run.calls)
-    owed = {(call.s, call.id) for call in (*asked, *working)}
-    assert calls - returns == owed
-    if owed:
-        assert {s for s, _ in owed} == {steps[-1].offset}
-        assert {call.id for call in window.pending} == {call_id for _, call_id in owed}
 
 
 TestRuns = Runs.TestCase

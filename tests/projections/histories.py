@@ -1,7 +1,7 @@
 """Histories for projections: written by hand, or drawn at random but only as `decide` allows."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
@@ -34,7 +34,9 @@ from domain.run import (
     Claim,
     CloseCall,
     CloseStep,
+    Compact,
     DeltaCall,
+    Effect,
     EndRun,
     Failure,
     FinishReason,
@@ -92,6 +94,7 @@ TYPES = (
     "hidden_reasoning_message",
     "tool_call_message",
     "event_message",
+    "summary_message",
 )
 WORDS = st.text('ab <&\n"é…', min_size=1, max_size=6)
 FILTERS = st.none() | st.sets(st.sampled_from(TYPES), max_size=3).map(tuple)
@@ -101,6 +104,7 @@ REQUESTS = st.builds(
     stream_tokens=st.booleans(),
     pings=st.booleans(),
     filters=FILTERS,
+    compaction_messages=st.booleans(),
     max_steps=st.integers(1, 3),
 )
 USAGES = st.none() | st.builds(
@@ -118,8 +122,13 @@ CHUNKS = st.lists(WORDS, min_size=1, max_size=3).map(tuple)
 class Spoken:
     """A part as a model says it: of a kind, in chunks."""
 
-    kind: Literal["text", "reasoning", "signed", "redacted", "call"]
+    kind: Literal["text", "reasoning", "signed", "redacted", "call", "count"]
     chunks: Chunks
+
+    @property
+    def tool(self) -> str:
+        """The tool that it calls, if it does."""
+        return "weather" if self.kind == "call" else "count"
 
     def part(self, name: str) -> OutputPart:
         """Give the whole part; `name` is its call's id."""
@@ -133,14 +142,14 @@ class Spoken:
                 return Reasoning(text=words, signature="signed")
             case "redacted":
                 return Redacted(data=words)
-            case "call":
-                return ToolCall(id=name, name="weather", arguments=words)
+            case "call" | "count":
+                return ToolCall(id=name, name=self.tool, arguments=words)
 
     def deltas(self, s: int, i: int, name: str) -> list[StepDelta]:
         """Give it in the pieces that it comes in."""
         match self.kind:
-            case "call":
-                call = DeltaCall(id=name, name="weather")
+            case "call" | "count":
+                call = DeltaCall(id=name, name=self.tool)
                 first = StepDelta(s=s, i=i, kind="arguments", x=self.chunks[0], call=call)
                 more = [StepDelta(s=s, i=i, kind="arguments", x=x) for x in self.chunks[1:]]
                 return [first, *more]
@@ -152,7 +161,7 @@ class Spoken:
 
 
 PARTS = st.builds(
-    Spoken, st.sampled_from(("text", "reasoning", "signed", "redacted", "call")), CHUNKS
+    Spoken, st.sampled_from(("text", "reasoning", "signed", "redacted", "call", "count")), CHUNKS
 )
 # Silence is rare.
 REPLIES = st.lists(PARTS, min_size=1, max_size=4).map(tuple) | st.lists(PARTS, max_size=4).map(
@@ -182,6 +191,9 @@ class History:
     held: tuple[str, int] | None = None
     reply: tuple[Spoken, ...] = ()
     unsent: list[StepDelta] = field(default_factory=list[StepDelta])
+    # How much the model has room for, and the tools whose calls wait for the client.
+    context_window: int = 8000
+    gated: tuple[str, ...] = ()
     _ids: int = 0
 
     def do(self, command: ConversationCommand) -> Facts:
@@ -207,11 +219,11 @@ class History:
             case "fail":
                 self._fail()
             case "rename":
-                self._try(ChangeConversation(ConversationChanged(summary=self.draw(WORDS))))
+                self.attempt(ChangeConversation(ConversationChanged(summary=self.draw(WORDS))))
             case "delete":
-                self._try(DeleteConversation())
+                self.attempt(DeleteConversation())
             case "cancel":
-                self._try(CancelRuns())
+                self.attempt(CancelRuns())
             case "interrupt" | "steer" | "rollback":
                 self._say(move)
 
@@ -224,10 +236,14 @@ class History:
         if run.step is not None and epoch == run.epoch and not run.cancelled:
             self._go_on(run, run.step.s)
             return
-        effect = pending(run, epoch, steered=bool(self.state.steers))
+        self.perform(pending(run, epoch, steered=bool(self.state.steers)))
+
+    def perform(self, effect: Effect) -> None:
+        """Do what a run is owed."""
         match effect:
             case Claim():
-                self.do(claim(effect.run_id, effect.epoch))
+                command = claim(effect.run_id, effect.epoch)
+                self.do(replace(command, context_window=self.context_window))
                 self.held = (effect.run_id, effect.epoch)
             case CloseStep():
                 parts = interrupted_parts(effect.s, self._deltas_of(effect.s))
@@ -244,6 +260,8 @@ class History:
                 self._run_tool(effect)
             case CloseCall():
                 self._close_call(effect, "unknown")
+            case Compact():
+                raise AssertionError("What these runs say is too little to fill a window.")
 
     def _deltas_of(self, s: int) -> list[StepDelta]:
         events = (fact.event for fact in self.facts)
@@ -253,13 +271,14 @@ class History:
         command = StartStep(
             run_id=effect.run_id,
             epoch=effect.epoch,
-            step_id=self._new(STEP),
+            step_id=self.new(STEP),
             index=effect.index,
             attempt=effect.attempt,
-            message_id=self._new(MESSAGE),
+            message_id=self.new(MESSAGE),
             model=MODEL,
             settings={},
             manifest=MANIFEST,
+            gated=self.gated,
         )
         s = self.do(command)[0].version
         self.reply = self.draw(REPLIES)
@@ -287,7 +306,7 @@ class History:
         count = self.draw(st.sampled_from((1, 1, 2, 3, len(self.unsent))))
         sent, self.unsent = tuple(self.unsent[:count]), self.unsent[count:]
         if self.unsent:
-            self._try(AppendDeltas(effect.run_id, effect.epoch, sent) if sent else None)
+            self.attempt(AppendDeltas(effect.run_id, effect.epoch, sent) if sent else None)
             return
         parts = [spoken.part(f"call-{s}-{i}") for i, spoken in enumerate(self.reply)]
         calls = any(isinstance(part, ToolCall) for part in parts)
@@ -299,7 +318,7 @@ class History:
                 s,
                 "ok",
                 deltas=sent,
-                parts=stored_parts(s, parts),
+                parts=stored_parts(s, parts, self.gated),
                 usage=self.draw(USAGES),
                 finish_reason=self.draw(st.sampled_from(reasons)),
             )
@@ -309,11 +328,11 @@ class History:
         request = self.draw(REQUESTS)
         roles = self.draw(st.lists(st.sampled_from(("user", "user", "system")), max_size=2))
         messages = tuple(
-            NewMessage(self._new(MESSAGE), self._new("x")[2:], role, self.draw(WORDS))
+            NewMessage(self.new(MESSAGE), self.new("x")[2:], role, self.draw(WORDS))
             for role in ("user", *roles)
         )
         usual: OnBusy = "reject" if request.streaming else "enqueue"
-        self._try(QueueRun(self._new(RUN), request, messages, on_busy or usual, BODY_HASH))
+        self.attempt(QueueRun(self.new(RUN), request, messages, on_busy or usual, BODY_HASH))
 
     def _fail(self) -> None:
         run: Run | None = self.state.next_run
@@ -322,14 +341,15 @@ class History:
             ending = EndRun(run.run_id, run.epoch, "failed", "llm_api_error", failure)
             self.do(FinishRun(ending))
 
-    def _try(self, command: ConversationCommand | None) -> None:
-        if command is not None:
-            try:
-                self.do(command)
-            except DomainError:
-                return
+    def attempt(self, command: ConversationCommand | None) -> bool:
+        """Have a command decided, if there is one; tell whether it has led to anything."""
+        try:
+            return command is not None and bool(self.do(command))
+        except DomainError:
+            return False
 
-    def _new(self, prefix: str) -> str:
+    def new(self, prefix: str) -> str:
+        """Draw an id."""
         self._ids += 1
         return id_of(prefix, UUID(int=self._ids << 80 | self._ids << 8, version=4))
 

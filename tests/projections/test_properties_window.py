@@ -22,9 +22,10 @@ from domain.run import (
 from domain.streams import otid_of
 from projections.answer import messages_of_run
 from projections.frames import DONE, Frames, Sent, superseded_of
+from projections.items import ReturnItem
 from projections.letta import only
-from projections.listing import rolled_back
-from projections.window import ReturnItem, Window, evolve, window_of
+from projections.listing import unlisted
+from projections.window import Window, evolve, window_of
 from tests.projections.histories import Facts, histories, run_ids_of, stored
 
 
@@ -163,7 +164,7 @@ def test_a_window_holds_messages_that_entered_and_steps_that_ended_and_no_others
     returned = {one.event.message_id for one in facts if _is(one, ToolFinished)}
     items = window.items
     whole = entered | returned | (steps - silent)
-    assert {item.message_id for item in items} == whole - rolled_back(facts)
+    assert {item.message_id for item in items} == whole - unlisted(facts)
     others = [item.offset for item in items if not isinstance(item, ReturnItem)]
     assert others == sorted(others)
 

@@ -7,8 +7,11 @@ from domain.conversation import MessageAppended
 from domain.event import Event
 from domain.run import CalledTool, Span, StepFinished, StepPart, Usage
 from domain.streams import system_message_id
+from projections.items import StepItem, spoken
+from projections.shown_window import shown
+from projections.sizes import tokens_of
 from projections.tokens import estimate
-from projections.window import StepItem, Window, shown, spoken, tokens_of, window_of
+from projections.window import Window, window_of
 from tests.examples import (
     CONVERSATION_ID,
     MESSAGE_ID,
@@ -120,7 +123,7 @@ def test_parts_of_two_open_steps_do_not_mix() -> None:
         step_finished(5),
     )
     items = [item for item in window.items if isinstance(item, StepItem)]
-    assert [(item.offset, item.parts[0].text) for item in items] == [(6, "six"), (5, "five")]
+    assert [(item.offset, item.parts[0].text) for item in items] == [(5, "five"), (6, "six")]
 
 
 def test_answers_to_approvals_are_not_messages() -> None:
@@ -202,8 +205,9 @@ def test_the_newest_reported_usage_counts_and_a_reply_without_one_is_estimated()
     assert tokens.total == 75 + estimate("Yet more.")
 
 
-def test_a_reported_zero_is_a_report() -> None:
-    assert tokens_of(fold(*asked, part(), outcome("ok", usage=Usage()))).reported == 0
+def test_a_report_of_no_tokens_at_all_is_none() -> None:
+    tokens = tokens_of(fold(*asked, part(), outcome("ok", usage=Usage())))
+    assert (tokens.reported, tokens.total) == (None, tokens.system + tokens.messages)
 
 
 def test_calls_are_estimated_by_their_arguments_and_pictures_not_at_all() -> None:

@@ -22,6 +22,14 @@ SHOWN = {
         "'When you are done.' ended with end_turn",
         "asked: First.\nasked: Stop, this is urgent.\nasked: When you are done.",
     ],
+    "05_why_forgotten": [
+        "compacted: ",
+        "evicted - ",
+        "left the window at offset",
+        "'The spare key is under the third flower pot.'",
+        "undone: ",
+        "\nin_window\n",
+    ],
     "04_client_tool": ["asked for weather", "returned It is sunny in Ulm.", "sunny in Ulm"],
 }
 

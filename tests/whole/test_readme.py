@@ -82,6 +82,35 @@ def test_the_shell_examples_run_unchanged_and_show_what_they_say(tmp_path: Path)
     assert json.loads(verdict)["ok"] is True
 
 
+def transcript() -> list[tuple[str, str]]:
+    """Give the commands of the terminal that is shown, and what each printed."""
+    (shown,) = blocks("console")
+    told = [part.split("\n", 1) for part in re.split(r"^\$ ", shown, flags=re.MULTILINE)[1:]]
+    return [(command, printed) for command, printed in told]
+
+
+def nameless(printed: str) -> str:
+    """Leave out what is another one each time."""
+    return re.sub(r"compaction-[0-9a-f-]{36}", "compaction-…", printed).strip()
+
+
+def test_the_transcript_of_an_audit_is_what_happens(tmp_path: Path) -> None:
+    commands = transcript()
+    database = tmp_path / "garden.db"
+    environment = f"export PYTHONPATH={ROOT} EVERLOG_DATABASE_URL=sqlite:///{database}; cd {ROOT};"
+    everlog = f'everlog() {{ {sys.executable} -m app "$@"; }};'
+    first, serve, *others = (command for command, _ in commands)
+    assert serve == "everlog serve > everlog.log &"
+    printed = [shell(f"{environment} {everlog} {first}"), ""]
+    with serving(database) as server:
+        # As above, but at the port of this test's server, and the answer kept out of the sources.
+        asking = f'everlog() {{ {sys.executable} -m app "$@" --url {server.base_url}; }};'
+        script = "\nprintf '\\n=====\\n'\n".join(others).replace("> compaction.json", "> /dev/null")
+        shown = shell(f"{environment} {asking}\n{here(script, server)}")
+        printed += shown.split("\n=====\n")
+    assert list(map(nameless, printed)) == [nameless(expected) for _, expected in commands]
+
+
 def test_the_postgres_example_runs_unchanged(tmp_path: Path) -> None:
     (example,) = blocks("sh")
     with serving(tmp_path / "everlog.db") as server:

@@ -1,0 +1,93 @@
+"""Our own route: full-text search in a conversation."""
+
+from datetime import datetime
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from app.search import Search
+from app.web.bodies import Answer, Body
+from app.web.endpoint import ConversationId, endpoint
+from app.web.lookups import existing_stream
+from app.web.services import Services
+from projections.search_questions import QUESTION_CHARS_MAX
+from projections.search_texts import Kind, Role
+
+HITS_MAX: Final = 100
+
+
+class SearchConversation(Body):
+    """What to look for: words, a question, or words in double quotes that must occur just so.
+
+    `deleted=true` also looks into a conversation that was deleted.
+    """
+
+    q: Annotated[str, Field(min_length=1, max_length=QUESTION_CHARS_MAX)]
+    limit: Annotated[int, Field(ge=0, le=HITS_MAX)] = 10
+    deleted: bool = False
+
+
+class HitAnswer(Answer):
+    """A text that was found: `offset` names its message or step, `version` the fact itself.
+
+    `text` is a stretch of it around what was looked for. Scores compare the hits of one search.
+    """
+
+    offset: int
+    version: int
+    role: Role
+    kind: Kind
+    at: datetime
+    text: str
+    score: float
+
+
+class CorrectionAnswer(Answer):
+    """A word that nobody said, and the one that was looked for instead."""
+
+    word: str
+    instead: str
+
+
+class SearchConversationAnswer(Answer):
+    """The hits, the best first, and which words were taken for others."""
+
+    hits: list[HitAnswer]
+    corrections: list[CorrectionAnswer]
+
+
+async def search_conversation(
+    services: Services, conversation_id: ConversationId, query: SearchConversation
+) -> SearchConversationAnswer:
+    """Search everything that was said in a conversation, whether the model still sees it or not."""
+    await existing_stream(services, conversation_id, "Conversation", deleted=query.deleted)
+    found = await Search(services.log).find(conversation_id, query.q, limit=query.limit)
+    return SearchConversationAnswer(
+        hits=[
+            HitAnswer(
+                offset=hit.place,
+                version=hit.version,
+                role=hit.role,
+                kind=hit.kind,
+                at=hit.at,
+                text=hit.text,
+                score=hit.score,
+            )
+            for hit in found.hits
+        ],
+        corrections=[
+            CorrectionAnswer(word=one.word, instead=one.instead) for one in found.corrections
+        ],
+    )
+
+
+ENDPOINTS: Final = [
+    endpoint(
+        "GET",
+        "/v1/conversations/{conversation_id}/search",
+        search_conversation,
+        SearchConversationAnswer,
+        tag="history",
+        errors=(404,),
+    ),
+]
