@@ -4,17 +4,13 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Final, assert_never
+from typing import Any, Final, TypeAlias, assert_never
 
 from domain.content import ToolSchema
 from domain.conversation.compaction_facts import (
-    MessageChanged,
     WindowCompacted,
     WindowCompactionFailed,
-    WindowCompactionRedone,
-    WindowCompactionStarted,
-    WindowCompactionUndone,
-    WindowRecompiled,
+    WindowEvent,
 )
 from domain.conversation.events import ConversationEvent
 from domain.conversation.facts import (
@@ -58,6 +54,9 @@ from domain.run import (
     step_taken,
 )
 
+StepFact: TypeAlias = (
+    StepStarted | StepPart | StepFinished | StepSuperseded | ToolStarted | ToolFinished
+)
 KEYS_MAX: Final = 1000
 ANSWERS_MAX: Final = 10
 TOOL_LISTS_MAX: Final = 8
@@ -126,6 +125,10 @@ def evolve(  # noqa: C901 - one case a fact
     """Give the state after `event`, which is at `version`."""
     if not isinstance(event, StepDelta):
         state = replace(state, version=version)
+    if isinstance(event, StepFact):
+        return _stepped(state, event, version)
+    if isinstance(event, WindowEvent | WindowRolledBack):
+        return _window_changed(state, event, version)
     match event:
         case ConversationStarted():
             return replace(state, agent_id=event.agent_id, settings=event.settings)
@@ -147,32 +150,6 @@ def evolve(  # noqa: C901 - one case a fact
             return _on(state, event.run_id, lambda run: replace(run, claimed=event))
         case RunCancelRequested():
             return _cancelled(state, event)
-        case StepStarted():
-            step = step_of(event, version)
-            return _on(state, event.run_id, lambda run: replace(run, step=step))
-        case StepPart():
-            return _said(state, event)
-        case StepFinished():
-            return _on_step(state, event.s, lambda run: step_taken(run, event))
-        case StepSuperseded():
-            return _on_step(state, event.s, lambda run: step_lost(run, event))
-        case ToolStarted():
-            return _on(state, event.run_id, lambda run: call_begun(run, event))
-        case ToolFinished():
-            return _returned(state, event)
-        case WindowRolledBack():
-            known = rolled_back(state.window, event.compaction_ids, version)
-            return replace(state, window=known)
-        case WindowCompacted() | WindowCompactionFailed():
-            return _compaction_over(state, event, version)
-        case (
-            WindowCompactionStarted()
-            | WindowCompactionUndone()
-            | WindowCompactionRedone()
-            | WindowRecompiled()
-            | MessageChanged()
-        ):
-            return replace(state, window=evolve_window(state.window, event, version))
         case StepDelta() | RunHidden() | RunCalledBack():
             return state
         case _:
@@ -327,6 +304,23 @@ def _cancelled(state: Conversation, event: RunCancelRequested) -> Conversation:
 # --- steps and tools --------------------------------------------------------------------------
 
 
+def _stepped(state: Conversation, event: StepFact, version: int) -> Conversation:
+    match event:
+        case StepStarted():
+            step = step_of(event, version)
+            return _on(state, event.run_id, lambda run: replace(run, step=step))
+        case StepPart():
+            return _said(state, event)
+        case StepFinished():
+            return _on_step(state, event.s, lambda run: step_taken(run, event))
+        case StepSuperseded():
+            return _on_step(state, event.s, lambda run: step_lost(run, event))
+        case ToolStarted():
+            return _on(state, event.run_id, lambda run: call_begun(run, event))
+        case ToolFinished():
+            return _returned(state, event)
+
+
 def _said(state: Conversation, event: StepPart) -> Conversation:
     call = event.call
     if call is None or event.interrupted:
@@ -349,6 +343,19 @@ def _returned(state: Conversation, event: ToolFinished) -> Conversation:
 
 
 # --- the window -------------------------------------------------------------------------------
+
+
+def _window_changed(
+    state: Conversation, event: WindowEvent | WindowRolledBack, version: int
+) -> Conversation:
+    match event:
+        case WindowCompacted() | WindowCompactionFailed():
+            return _compaction_over(state, event, version)
+        case WindowRolledBack():
+            window = rolled_back(state.window, event.compaction_ids, version)
+            return replace(state, window=window)
+        case _:
+            return replace(state, window=evolve_window(state.window, event, version))
 
 
 def _compaction_over(
