@@ -17,7 +17,7 @@ from app.mapper import GENESIS, Row, data_of, envelope_of, hash_of, stamp_of, st
 from app.store import Sealed, Store
 from domain.event import Event, Recorded
 from domain.events import type_of
-from projections.tables import patches_of
+from projections.patches import patches_of
 
 COMMIT_TRIES: Final = 5
 RETRY_DELAY_S: Final = 0.05

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from app.integrity import Progress, heads_of, pages_of, revived, verify_stream
 from app.mapper import GENESIS, Row, hash_of, prev_of
 from app.store import Sealed, Store
-from projections.tables import Patch, patches_of
+from projections.patches import Patch, patches_of
 
 
 class Differs(Exception):

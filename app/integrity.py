@@ -11,7 +11,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from app.mapper import GENESIS, Row, UnreadableFact, hash_of, prev_of, revive
 from app.store import VERSION_MAX, Store
 from domain.event import Recorded
-from projections.tables import TABLES, Patch, patches_of
+from projections.patches import Patch, patches_of
+from projections.tables import TABLES
 
 PAGE_ROWS: Final = 200
 PATCHES_HELD_MAX: Final = 2000

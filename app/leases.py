@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Final
 
 from app.log import Log
-from projections.tables import LEASE_MS
+from projections.patches import LEASE_MS
 
 RENEW_S: Final = LEASE_MS / 1000 * 0.3
 

@@ -28,7 +28,7 @@ from app.committing import (
 from app.mapper import Row
 from app.store import VERSION_MAX, Store
 from domain.event import Event, Recorded
-from projections.tables import Scalar
+from projections.columns import Scalar
 
 BATCH_EVENTS_MAX: Final = 500
 BATCH_BYTES_MAX: Final = 256 * 1024

@@ -12,6 +12,7 @@ from typing import Any, Final
 from app.history import hidden_in
 from app.log import Log
 from app.store import VERSION_MAX, Store
+from projections.columns import Scalar
 from projections.search_answers import ANY, Hit, Item, Only, SearchAnswer
 from projections.search_questions import (
     Correction,
@@ -23,7 +24,6 @@ from projections.search_questions import (
 )
 from projections.search_ranks import Posting, ranked
 from projections.search_words import excerpt_of, has_phrase
-from projections.tables import Scalar
 
 EXCERPT_CHARS_MAX: Final = 400
 # A word that more texts have is looked for in the newest of them.

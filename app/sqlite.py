@@ -33,8 +33,10 @@ from app.store import (
     Pieces,
     Sealed,
 )
+from projections.columns import Scalar
+from projections.patches import Patch, merged
 from projections.search_ranks import Posting
-from projections.tables import TABLES, Patch, Scalar, Table, merged
+from projections.tables import TABLES, Table
 
 _LOG_SCHEMA: Final = (
     "CREATE TABLE IF NOT EXISTS stored_events (originator_id TEXT NOT NULL, "

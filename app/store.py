@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Final, LiteralString, NamedTuple, Protocol, TypeAlias
 
 from app.mapper import Row
+from projections.columns import Scalar
+from projections.patches import Patch
 from projections.search_ranks import Posting
-from projections.tables import Patch, Scalar
 
 # More than any stream will hold, and within a database's 64-bit integers.
 VERSION_MAX: Final = 2**62

@@ -16,11 +16,12 @@ from app.store import Store
 from app.windows import marked_facts
 from domain.run import StepPart
 from domain.streams import MESSAGE, is_id, system_message_id
+from projections.columns import Scalar
 from projections.marks import summary_of
+from projections.patches import CALL, CALL_ID_CHARS_MAX, RETURN
 from projections.search_questions import Correction, Question, question_of, with_corrections
 from projections.search_texts import TEXT_CHARS_MAX
 from projections.search_words import excerpt_of, words_of
-from projections.tables import CALL, CALL_ID_CHARS_MAX, RETURN, Scalar
 from projections.why import (
     Asked,
     Closeness,

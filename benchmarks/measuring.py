@@ -28,7 +28,7 @@ from benchmarks.processes import cpu_s
 from domain.event import Event, Recorded
 from domain.events import type_of
 from domain.run import StepDelta
-from projections.tables import patches_of
+from projections.patches import patches_of
 from tests import examples
 from tests.databases import Cluster
 

@@ -19,7 +19,9 @@ from app.mapper import Row
 from app.postgres.arrays import Array, bigints, byteas, encoded, texts
 from app.postgres.connections import NESTED_LOOPS, Connections, PatientConnection
 from app.store import Sealed
-from projections.tables import TABLES, Patch, Scalar, Table, merged
+from projections.columns import Scalar
+from projections.patches import Patch, merged
+from projections.tables import TABLES, Table
 
 # Milliseconds since 1970 by the database's clock. `now()` is STABLE: a distributed database refuses
 # volatile functions where it has to agree on their value.

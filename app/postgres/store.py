@@ -20,8 +20,10 @@ from app.postgres.inserting import NOW_MS, ByShard, Inserting, OneStatement, cha
 from app.postgres.schema import found_in, note_rebuilt, servers_on
 from app.postgres.shards import Shards
 from app.store import MARKS, VERSION_MAX, Bell, Pieces, Sealed, Terms
+from projections.columns import Scalar
+from projections.patches import Patch
 from projections.search_ranks import Posting
-from projections.tables import TABLES, Patch, Scalar
+from projections.tables import TABLES
 
 Answer = TypeVar("Answer")
 

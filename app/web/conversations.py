@@ -35,7 +35,7 @@ from domain.conversation import (
 from domain.errors import NotFound, Refused
 from domain.event import Recorded
 from domain.streams import CONVERSATION, derived_id, id_of
-from projections.tables import Scalar
+from projections.columns import Scalar
 
 
 async def create_conversation(

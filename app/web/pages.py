@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol, TypeVar
 from app.web.errors import ApiError
 from app.web.services import Services
 from domain.errors import NotFound
-from projections.tables import Scalar
+from projections.columns import Scalar
 
 Kind = Literal["agent", "block"]
 

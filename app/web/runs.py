@@ -31,9 +31,9 @@ from domain.event import Recorded
 from domain.run import RunRequest, RunUsage, Usage, total_of
 from domain.streams import is_default
 from projections.answer import messages_of_run
+from projections.columns import Scalar
 from projections.letta import only
 from projections.steps import StepTaken, steps_of
-from projections.tables import Scalar
 from projections.wire import Message
 
 STATUSES: Final = ("created", "running", "completed", "failed", "cancelled")

@@ -9,8 +9,9 @@ from eventsourcing.persistence import OperationalError
 
 from app.mapper import Row
 from app.store import VERSION_MAX, Bell, Pieces, Sealed, Store
+from projections.columns import Scalar
+from projections.patches import Patch
 from projections.search_ranks import Posting
-from projections.tables import Patch, Scalar
 from tests.databases import opened
 
 Fault = Literal["none", "before", "after"]

@@ -24,7 +24,8 @@ from app.store import Store
 from domain.conversation import FinishRun, QueueRun
 from domain.event import Recorded
 from domain.run import EndRun, Failure, RunCalledBack, RunRequest
-from projections.tables import LEASE_MS, Scalar
+from projections.columns import Scalar
+from projections.patches import LEASE_MS
 from tests.examples import BODY_HASH, CONVERSATION_ID, RUN_ID, claim, queue, start
 
 GUARD_S = 30

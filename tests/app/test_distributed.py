@@ -21,7 +21,8 @@ from app.postgres.schema import DISTRIBUTED_BY, META, statements
 from app.postgres.shards import Shards
 from app.store import Unusable
 from domain.event import Recorded
-from projections.tables import TABLES, patches_of
+from projections.patches import patches_of
+from projections.tables import TABLES
 from tests import examples
 from tests.app.serving import serving
 from tests.databases import TERMS, cluster

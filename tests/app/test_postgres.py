@@ -24,7 +24,7 @@ from app.store import SCHEMA_VERSION, NewerSchema, Sealed, Unmigrated, Unusable
 from app.tail import Tail
 from app.wakeups import Wakeups
 from domain.block import BlockSettings, ChangeBlock, CreateBlock
-from projections.tables import Patch
+from projections.patches import Patch
 from tests.databases import TEMPLATE, TERMS, cluster
 from tests.pooler import pooled
 

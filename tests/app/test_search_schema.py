@@ -20,7 +20,7 @@ from app.sqlite import SQLiteStore
 from app.store import DROPPED_INDEXES, MARKS, SCHEMA_VERSION, Store
 from domain.event import Recorded
 from projections import marks
-from projections.tables import patches_of
+from projections.patches import patches_of
 from tests import databases
 from tests.app.test_search import STREAM, message, places, stored
 from tests.databases import TEMPLATE, TERMS, cluster, raw

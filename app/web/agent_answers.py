@@ -1,0 +1,137 @@
+"""Agents as clients see them, and what every route of theirs needs."""
+
+import asyncio
+from typing import Any, Final
+
+from starlette.requests import Request
+
+from app.compaction_settings import complete
+from app.memory import memory_of
+from app.providers.catalogue import CONTEXT_WINDOW, MalformedHandle, UnknownHandle
+from app.web.agent_bodies import (
+    BLOCKS_MAX,
+    AgentAnswer,
+    LlmConfigAnswer,
+    MemoryAnswer,
+)
+from app.web.agent_tools import shown_rules, shown_tools
+from app.web.block_bodies import BlockAnswer
+from app.web.blocks import shown_block
+from app.web.errors import ApiError, Invalid
+from app.web.pages import row_of
+from app.web.services import Services
+from domain.agent import Agent, AgentSettings
+from domain.compaction import CompactionSettings
+from domain.errors import NotFound, Refused
+from domain.event import Command
+
+SDK_HEADER: Final = "x-stainless-package-version"
+NOT_SHOWN_AS_STORED: Final = {
+    "approval_tools",
+    "block_ids",
+    "compaction_settings",
+    "tags",
+    "tools",
+}
+ALL: Final = frozenset({"agent.blocks", "agent.tags", "agent.tools"})
+
+
+def check_labels(labels: list[str]) -> None:
+    """Check the blocks that an agent would have. Raises 422 or 409."""
+    if len(labels) > BLOCKS_MAX:
+        raise Invalid(f"blocks: an agent has at most {BLOCKS_MAX} of them, not {len(labels)}")
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise Refused(f"An agent's blocks have different labels; {twice[0]!r} stands twice.")
+
+
+async def do_on_agent(services: Services, agent_id: str, command: Command) -> None:
+    """Have a command carried out. Raises 404 for an agent that there is not."""
+    try:
+        await services.execute(agent_id, command, "user")
+    except NotFound as error:
+        raise missing_agent(agent_id) if error.what == "Agent" else error from error
+
+
+def missing_agent(agent_id: str) -> ApiError:
+    """Give what is said of an agent that there is not."""
+    return ApiError(404, f"Agent with ID {agent_id} not found")
+
+
+async def agent_answer(services: Services, agent_id: str, include: frozenset[str]) -> AgentAnswer:
+    """Give an agent with some relations filled in. Raises 404."""
+    row = await row_of(services, "agent", agent_id)
+    if row is None:
+        raise missing_agent(agent_id)
+    return await shown_agent(services, row, include)
+
+
+async def shown_agent(
+    services: Services, row: dict[str, Any], include: frozenset[str]
+) -> AgentAnswer:
+    """Give the agent of a row with some relations filled in. Raises 404 if it has gone since."""
+    state = await living_agent(services, row["agent_id"])
+    settings = state.settings
+    if settings is None:
+        raise missing_agent(row["agent_id"])
+    wanted = "agent.blocks" in include
+    blocks = await memory_blocks(services, state) if wanted else []
+    known = settings.model_dump(exclude=NOT_SHOWN_AS_STORED)
+    return AgentAnswer(
+        id=row["agent_id"],
+        blocks=blocks,
+        memory=MemoryAnswer(blocks=blocks, agent_type=settings.agent_type),
+        tags=list(settings.tags) if "agent.tags" in include else [],
+        tools=shown_tools(services, settings) if "agent.tools" in include else [],
+        tool_rules=shown_rules(settings),
+        llm_config=_llm_config(services, settings),
+        compaction_settings=compaction_settings_of(services, settings),
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        **known,
+    )
+
+
+async def living_agent(services: Services, agent_id: str) -> Agent:
+    """Give an agent that is there. Raises 404."""
+    state = await services.execute.agent(agent_id)
+    if state.settings is None or state.deleted:
+        raise missing_agent(agent_id)
+    return state
+
+
+async def memory_blocks(services: Services, state: Agent) -> list[BlockAnswer]:
+    """Give an agent's blocks in the order they were attached."""
+    found = await memory_of(services.execute, state)
+    return list(await asyncio.gather(*(shown_block(services, one.block_id) for one in found)))
+
+
+def _llm_config(services: Services, settings: AgentSettings) -> LlmConfigAnswer:
+    try:
+        found = services.catalogue.resolve(settings.model)
+        provider, name, window = found.provider_type, found.model, found.context_window
+    except (UnknownHandle, MalformedHandle):
+        # Its provider has lost its key since: the agent is still there to be looked at.
+        provider, _, name = settings.model.partition("/")
+        window = CONTEXT_WINDOW
+    return LlmConfigAnswer(
+        model=name,
+        model_endpoint_type=provider,
+        context_window=min(window, settings.context_window_limit or window),
+        handle=settings.model,
+        display_name=name,
+        provider_name=provider,
+    )
+
+
+def compaction_settings_of(services: Services, settings: AgentSettings) -> CompactionSettings:
+    """Give settings in full, also for an agent that never had any stored."""
+    percentage = services.settings.sliding_window_percentage
+    return complete(settings.model, settings.compaction_settings, percentage)
+
+
+def relations(request: Request, include: list[str] | None) -> frozenset[str]:
+    """Tell what to fill in: newer clients ask for it, older ones expect all (contract 1)."""
+    if include is not None:
+        return frozenset(include)
+    return frozenset() if SDK_HEADER in request.headers else ALL
