@@ -14,6 +14,7 @@ in the last user message make it, so that a test can steer it from another proce
     [[cut:K]]            end the stream properly, but after K tokens
     [[garbage:K]]        send what is not JSON after K tokens
     [[silence:K]]        say nothing more after K tokens, and keep the connection
+    [[hold:K]]           say nothing more after K tokens until the vendor is told to go on
     [[empty]]            a proper stream without content
 
 `GET /received` tells another process the bodies that came in, as they were read and as their very
@@ -44,6 +45,7 @@ ERROR_TYPES = {
     529: "overloaded_error",
 }
 REPLIES = "/v1/messages"
+POLL_S = 0.02
 FAULTS: tuple[Fault, ...] = ("drop", "cut", "garbage", "silence", "error")
 DELTAS: dict[BlockKind, tuple[str, str]] = {
     "text": ("text_delta", "text"),
@@ -108,6 +110,7 @@ class Script:
     delay_s: float = 0.0
     fault: Fault | None = None
     fault_after: int = 0
+    hold_after: int | None = None
     stop_reason: str | None = None
     usage: Json = field(default_factory=lambda: dict(USAGE))
 
@@ -155,6 +158,7 @@ def script_of(body: Json) -> Script:
         delay_s=(_number(said, "delay") or 0) / 1000,
         fault=fault,
         fault_after=(_number(said, fault) or 0) if fault else 0,
+        hold_after=_number(said, "hold"),
     )
 
 
@@ -231,6 +235,7 @@ class Vendor:
         self._counts = counts
         self._port = port
         self._changed = asyncio.Condition()
+        self._going_on = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -268,6 +273,10 @@ class Vendor:
         """Wait until something is true of the vendor, as of its counts after each change."""
         async with asyncio.timeout(guard_s), self._changed:
             await self._changed.wait_for(lambda: reached(self))
+
+    def go_on(self) -> None:
+        """Hold no reply any more, of those under way and of those to come."""
+        self._going_on.set()
 
     async def _tell(self) -> None:
         async with self._changed:
@@ -344,6 +353,8 @@ class Vendor:
                 match doing:
                     case "drop":
                         return False
+                    case "hold":
+                        await exchange.wait_for(self._going_on)
                     case Pause(delay_s=delay_s):
                         await exchange.wait(delay_s)
                     case bytes():
@@ -359,7 +370,7 @@ class Pause:
     delay_s: float | None = None
 
 
-Doing: TypeAlias = bytes | Pause | Literal["drop"]
+Doing: TypeAlias = bytes | Pause | Literal["drop", "hold"]
 
 
 def _events_of(script: Script, model: str) -> Iterator[Doing]:
@@ -373,6 +384,8 @@ def _events_of(script: Script, model: str) -> Iterator[Doing]:
             if script.fault and tokens == script.fault_after:
                 yield from _faulty(script)
                 return
+            if tokens == script.hold_after:
+                yield "hold"
             if script.delay_s:
                 yield Pause(script.delay_s)
             yield _frame("content_block_delta", index=index, delta=delta)
@@ -467,6 +480,11 @@ class Exchange:
     async def end(self) -> None:
         self._writer.write(b"0\r\n\r\n")
         await self._writer.drain()
+
+    async def wait_for(self, event: asyncio.Event) -> None:
+        """Wait for something to happen, but not for a client that has left."""
+        while not event.is_set():
+            await self.wait(POLL_S)
 
     async def wait(self, delay_s: float | None) -> None:
         """Wait, for ever if need be, but not for a client that has left."""

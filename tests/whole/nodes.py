@@ -68,6 +68,19 @@ class Load:
     stopping: bool = False
     found: list[str] | None = None
 
+    @asynccontextmanager
+    async def under_way(self, workers: int) -> AsyncGenerator[None]:
+        """Have workers send; in the end they finish what they are at. If it fails, say how far it got."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for worker in range(workers):
+                    group.create_task(self.run(worker))
+                yield
+                self.stopping = True
+        except BaseExceptionGroup as error:
+            said = [await self._last_of(stream) for stream in self.streams]
+            raise AssertionError(self._told(error, said)) from error
+
     async def run(self, worker: int) -> None:
         """Send one message after the other to one conversation, through one node after the other."""
         stream, number = self.streams[worker % len(self.streams)], 0
@@ -98,6 +111,19 @@ class Load:
             return False
         assert answer.status_code == 200, answer.text
         return True
+
+    async def _last_of(self, stream: str) -> str:
+        """Name the last facts of a conversation, as the last node has them."""
+        try:
+            facts = await facts_of(self.nodes[-1].client, stream)
+        except httpx2.HTTPError as error:
+            return f"{stream}: {error!r}"
+        last = [f"{one['offset']} {one['type']} {one['at']} {one['by']}" for one in facts[-8:]]
+        return "; ".join([stream, *last])
+
+    def _told(self, error: BaseExceptionGroup, said: list[str]) -> str:
+        counts = f"{len(self.acknowledged)} acknowledged, statuses {Counter(self.statuses)}"
+        return "\n".join([f"the load failed: {error.exceptions!r}", counts, *said])
 
     async def flaws(self, client: httpx2.AsyncClient) -> list[str]:
         """Name what was acknowledged and is not there, is there twice, or did not end once."""

@@ -39,14 +39,12 @@ async def loaded(urls: list[str]) -> AsyncGenerator[tuple[list[Node], Load]]:
     """Two servers under load; in the end `load.found` is what is wrong with what they acknowledged."""
     async with Vendor() as vendor, nodes(urls, vendor) as found:
         load = Load(found, await conversations(found[0].client, STREAMS))
-        workers = [asyncio.create_task(load.run(one)) for one in range(WORKERS)]
-        await until(lambda: len(load.acknowledged) >= WORKERS)
-        yield found, load
-        # The database is well again: everybody gets on, by every node.
-        seen = len(load.acknowledged)
-        await until(lambda: len(load.acknowledged) >= seen + AFTER)
-        load.stopping = True
-        await asyncio.gather(*workers)
+        async with load.under_way(WORKERS):
+            await until(lambda: len(load.acknowledged) >= WORKERS)
+            yield found, load
+            # The database is well again: everybody gets on, by every node.
+            seen = len(load.acknowledged)
+            await until(lambda: len(load.acknowledged) >= seen + AFTER)
         load.found = [flaw for one in found for flaw in await load.flaws(one.client)]
 
 

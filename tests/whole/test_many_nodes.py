@@ -94,16 +94,19 @@ async def test_events_are_followed_on_every_node_byte_for_byte(three: list[Node]
     assert first.count(b"id: ") == len(await facts_of(three[0].client, stream))
 
 
-async def test_what_a_killed_node_was_at_is_finished_by_the_others(three: list[Node]) -> None:
+async def test_what_a_killed_node_was_at_is_finished_by_the_others(
+    three: list[Node], vendor: Vendor
+) -> None:
     first, second = three[0].client, three[1].client
     streams = await conversations(first, RUNS)
-    words = "[[words:100]][[delay:50]]"
+    words = "[[words:100]][[hold:5]]"
     talks = [asyncio.create_task(say(first, stream, words)) for stream in streams]
     for stream in streams:
         facts = await until(second, stream, lambda all: of(all, "step.delta"))
         assert owner_of(facts) == "node-0"
     three[0].server.kill()
     await asyncio.wait(talks)
+    vendor.go_on()
     for stream in streams:
         facts = await until(second, stream, lambda all: of(all, "run.finished"))
         assert owner_of(facts) in ("node-1", "node-2")

@@ -87,13 +87,14 @@ async def test_a_node_that_was_stopped_past_its_lease_writes_nothing_more(tmp_pa
                 agent = await new_agent(first, "anthropic/claude-haiku-4-5")
                 streams = [await new_conversation(first, agent) for _ in range(CONVERSATIONS)]
                 talks = [
-                    asyncio.create_task(say(first, stream, "[[words:40]][[delay:100]]"))
+                    asyncio.create_task(say(first, stream, "[[words:40]][[hold:5]]"))
                     for stream in streams
                 ]
                 for stream in streams:
                     facts = await until(second, stream, lambda all: of(all, "step.delta"))
                     assert owner_of(facts) == "early"
                 one.pause()
+                vendor.go_on()
                 for stream in streams:
                     facts = await until(second, stream, lambda all: of(all, "run.finished"))
                     assert owner_of(facts) == "late"
@@ -185,13 +186,14 @@ async def test_what_a_killed_node_was_at_is_finished_by_the_other(tmp_path: Path
                 agent = await new_agent(first, "anthropic/claude-haiku-4-5")
                 streams = [await new_conversation(first, agent) for _ in range(CONVERSATIONS)]
                 talks = [
-                    asyncio.create_task(say(first, stream, "[[words:40]][[delay:100]]"))
+                    asyncio.create_task(say(first, stream, "[[words:40]][[hold:5]]"))
                     for stream in streams
                 ]
                 for stream in streams:
                     await until(second, stream, lambda all: of(all, "step.delta"))
                 one.kill()
                 await asyncio.wait(talks)
+                vendor.go_on()
                 for stream in streams:
                     facts = await until(second, stream, lambda all: of(all, "run.finished"))
                     assert owner_of(facts) == "late"
