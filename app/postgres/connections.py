@@ -37,6 +37,15 @@ SELECT set_config('statement_timeout', %s, false), set_config('lock_timeout', %s
        set_config('synchronous_commit', CASE current_setting('synchronous_commit')
                   WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false)
 """
+# A transaction that the network has cut off in the middle of a message idles by no limit's rule: the
+# server notices a peer that is gone within some 11 s, and from version 17 on ends any long transaction.
+_PEER: Final[LiteralString] = """
+SELECT set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_count', '3', false),
+       set_config('tcp_keepalives_interval', '2', false)
+"""
+_WHOLE: Final[LiteralString] = "SELECT set_config('transaction_timeout', %s, false)"
+WHOLE_SINCE: Final = 170_000
+STATEMENTS_MAX: Final = 2
 # Heads are locked in the order in which they are given, which only these plans keep: two processes
 # that lock in two orders deadlock.
 NESTED_LOOPS: Final = ("enable_hashjoin", "enable_mergejoin", "enable_seqscan")
@@ -160,7 +169,10 @@ class Connections:
             return
         idle_s = terms.lock_timeout_s / 2
         limits = (terms.statement_timeout_s, terms.lock_timeout_s, idle_s)
-        connection.execute(_SETTINGS, [f"{int(one * MS_PER_S)}ms" for one in limits])
+        connection.execute(_SETTINGS, [_ms(one) for one in limits])
+        connection.execute(_PEER)
+        if connection.info.server_version >= WHOLE_SINCE:
+            connection.execute(_WHOLE, (_ms(STATEMENTS_MAX * terms.statement_timeout_s),))
 
     def _let_go_after(self, error: psycopg.Error) -> bool:
         """Close a connection that cannot be trusted any more; tell whether another may do."""
@@ -180,6 +192,10 @@ class Connections:
         with self._lock:
             for connection in self._all:
                 connection.close()
+
+
+def _ms(seconds: float) -> str:
+    return f"{int(seconds * MS_PER_S)}ms"
 
 
 def _conninfo(url: str, terms: Terms) -> str:

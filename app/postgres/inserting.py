@@ -145,7 +145,9 @@ class OneStatement:
         with self._connections.writing() as connection:
             if not (patched or connection.pooled):
                 return _appended(connection, chains)
-            with pipelined(connection), connection.transaction():
+            # No pipeline: between its statements none of the server's limits holds, and a network that
+            # swallows the next one would leave the heads locked.
+            with connection.transaction():
                 _keep_order(connection)
                 won = _appended(connection, chains)
                 _upsert(connection, [one for one in chains if one.stream in won], unnested)
@@ -197,6 +199,7 @@ def _all_answered() -> None:
 def pipelined(connection: PatientConnection) -> Generator[Callable[[], None]]:
     """Send statements without waiting for each one's answer; give what waits for all of them.
 
+    For many statements only: while it is open, the server's limit for idle transactions does not hold.
     Behind a pooler, statements wait: not every one understands pipelines.
     """
     if connection.pooled:

@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from uuid import uuid4
 
 import psycopg
@@ -27,9 +28,12 @@ from domain.block import BlockSettings, ChangeBlock, CreateBlock
 from projections.patches import Patch
 from tests.databases import TEMPLATE, TERMS, cluster
 from tests.pooler import pooled
+from tests.proxy import proxied
 
 STREAM = "block-11111111-1111-4111-8111-111111111111"
+OTHER = "block-22222222-2222-4222-8222-222222222222"
 GUARD_S = 30.0
+PATCH = Patch("idempotency_keys", (STREAM, "a"), {"run_id": "run", "body_hash": "hash"})
 
 
 def changed(value: str) -> ChangeBlock:
@@ -394,3 +398,49 @@ async def test_a_log_whose_database_is_gone_is_unavailable(name: str) -> None:
         cluster().drop(name)
         with pytest.raises(StoreUnavailable):
             await log.read(STREAM)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("answers", [1, 2, 3])
+# A connection that is cut while it is opened is closed by nobody.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_a_writer_that_the_network_swallows_keeps_no_locks(name: str, answers: int) -> None:
+    """Between any two statements of a transaction; what is owed to a session is never sent."""
+    left = answers
+
+    def counted() -> float:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            proxy.be("swallowing")
+        return 0.0
+
+    one, loop = ThreadPoolExecutor(1), asyncio.get_running_loop()
+    async with asyncio.timeout(GUARD_S), proxied(cluster().socket) as proxy:
+        mute = await loop.run_in_executor(one, PostgresStore, proxy.url_of(name), TERMS)
+        await loop.run_in_executor(one, mute.store, [sealed(OTHER, 0, GENESIS)])
+        proxy.delay_s = counted
+        swallowed = loop.run_in_executor(one, mute.store, [patched()])
+        while proxy.mode == "open":
+            await asyncio.sleep(0.01)
+        there = PostgresStore(cluster().url_of(name), TERMS)
+        await asyncio.to_thread(stored_by, there, patched())
+        with pytest.raises(OperationalError):
+            await swallowed
+        assert there.head(STREAM) is not None
+        mute.close()
+        there.close()
+    one.shutdown()
+
+
+def patched() -> Sealed:
+    """Append a fact that changes read tables, which takes a transaction of several statements."""
+    return sealed(STREAM, 0, GENESIS)._replace(patches=[PATCH])
+
+
+def stored_by(store: PostgresStore, batch: Sealed) -> None:
+    """Store until no lock is in the way."""
+    while True:
+        with suppress(OperationalError):
+            store.store([batch])
+            return
