@@ -9,7 +9,7 @@ LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --genera
 
 demo: .venv/runtime ; $(BIN)/everlog demo
 serve: .venv/runtime ; $(BIN)/everlog serve
-test: .venv/dev ; $(BIN)/pytest
+test: .venv/dev ; $(BIN)/pytest --numprocesses auto --dist worksteal
 slow: .venv/dev ; $(BIN)/pytest -m slow
 
 lint: .venv/dev

@@ -13,37 +13,9 @@ from typing import Annotated, Final
 import typer
 
 from app.commands import CommandFailed
+from app.commands.import_help import IMPORT_HELP
 
 URL: Final = "http://127.0.0.1:8283"
-
-# A \b keeps the lines after it as they are.
-IMPORT_HELP: Final = """Bring conversations in from a file of JSON Lines.
-
-A conversation is a header line, then its messages in order, a line each, however long:
-
-\b
-{"conversation": {"agent": {"name": "guide", "model": "demo/echo"}}}
-{"role": "user", "content": "Is it warm?", "date": "2024-05-31T16:20:00Z"}
-{"role": "assistant", "reasoning": "I should look.", "content": "I look.",
-    "tool_calls": [{"id": "c1", "name": "weather", "arguments": "{}"}]}
-{"role": "tool", "tool_call_id": "c1", "content": "20 °C", "status": "ok"}
-{"role": "assistant", "content": "It is 20 °C."}
-
-The header names an agent, "agent_id", or describes one to be made: name, model, system,
-description, tags, metadata, timezone, context_window_limit, model_settings, tools, approval_tools,
-blocks. It may have summary, description, model, model_settings, context_window_limit and hidden,
-and an "id", by which the conversation is known when it comes again; without one it is known by its
-content. What is there already stays as it is, so a file may be imported again.
-
-Roles are user, system, assistant and tool. A tool message answers a call of the assistant message
-before it, with status ok, error, denied, cancelled or unknown; a call without an answer is closed
-as unknown. An assistant message that broke off has the status interrupted. A "date" is as in RFC
-3339. A "content" is text or a list of parts. A field that is not known is an error.
-
-Each conversation is checked before any of it is written; what is wrong is told with its line, and
-the others are imported. A SQLite file must not be in use by a server, and is made if there is
-none; a Postgres may be in use.
-"""
 
 cli = typer.Typer(
     name="everlog",
@@ -204,6 +176,19 @@ def compactions(
 
 
 @cli.command()
+def block(
+    block: Annotated[str, typer.Argument(metavar="BLOCK_ID", help="The block.")],
+    url: Url = URL,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many versions.")] = 20,
+    *,
+    deleted: Annotated[bool, typer.Option("--deleted", help="A deleted block, too.")] = False,
+    raw: Json = False,
+) -> None:
+    """Show what became of a memory block: each version, what changed, and by whose doing."""
+    _module("blocks").history(block, url, limit, deleted=deleted, raw=raw)
+
+
+@cli.command()
 def undo(
     conversation: Conversation,
     compaction: CompactionId,
@@ -238,6 +223,25 @@ def diff(  # noqa: PLR0913 - what can be said to it
 ) -> None:
     """Compare the windows at two offsets: what came, what left, and by which compaction."""
     _module("audit").diff(conversation, one, other, url, deleted=deleted, raw=raw)
+
+
+@cli.command()
+def fork(
+    conversation: Conversation,
+    at: Annotated[
+        int | None,
+        typer.Option(min=1, help="After which offset.", show_default="after all there is"),
+    ] = None,
+    message: Annotated[
+        str | None,
+        typer.Option(metavar="MESSAGE_ID", help="After which message.", show_default=False),
+    ] = None,
+    url: Url = URL,
+    *,
+    raw: Json = False,
+) -> None:
+    """Begin a conversation that shares this one's past, and print its id."""
+    _module("audit").fork(conversation, at, message, url, raw=raw)
 
 
 # --- the database ---------------------------------------------------------------------------------
@@ -344,6 +348,32 @@ def export(  # noqa: PLR0913 - what can be said to it
         deleted=deleted,
         rolled_back=rolled_back,
     )
+
+
+@cli.command("import-agent")
+def import_agent(
+    file: Annotated[Path, typer.Argument(metavar="FILE.af", help="A file of agents.")],
+    model: Annotated[
+        str | None, typer.Option(metavar="HANDLE", help="Which model the agents are to have.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What the agent is to be called.")] = None,
+    url: Url = URL,
+) -> None:
+    """Bring agents in from a file that this or a Letta server wrote, with all that was said to them."""
+    _module("agent_files").run_import(file, url, model, name)
+
+
+@cli.command("export-agent")
+def export_agent(
+    agent: Annotated[str, typer.Argument(metavar="AGENT_ID", help="The agent.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.af", help="Where to write.", show_default="standard output"),
+    ] = None,
+    url: Url = URL,
+) -> None:
+    """Take an agent out as a file, with its blocks, conversations and archive."""
+    _module("agent_files").run_export(agent, output, url)
 
 
 @cli.command()

@@ -180,7 +180,8 @@ class Compactor:
         store = self._log.store
         begun = None
         if steps:
-            begun = await self._log.in_reader(lambda: begun_at(store, stream, max(steps)))
+            owner, s = window.marks.lineage.named(max(steps))
+            begun = await self._log.in_reader(lambda: begun_at(store, owner or stream, s))
         if begun is not None and begun.asked is not None and begun.claimed is not None:
             return Own(begun.started.model, begun.asked, begun.claimed, begun.own_tools)
         claimed = RunClaimed(
@@ -313,13 +314,17 @@ class Compactor:
     async def _recompiled(self, stream: str, task: Task, worked: Worked) -> System | None:
         """Compile the system prompt anew: memory may have changed since the last time."""
         state = await self._execute.conversation(stream)
+        if state.consolidates is not None:
+            return None  # it has a prompt of its own, which says what to do
         agent_id = state.agent_id or ""
         named = "default" if is_default(stream, agent_id) else stream
         before = task.window.system
         known = 0 if before is None else before.system.counts.messages
         counts = Counts(messages=known + len(worked.plan.evicted))
         with suppress(NotFound):  # an agent that is gone leaves the prompt as it was
-            return await compile_system(self._execute, agent_id, named, utc_now(), counts)
+            return await compile_system(
+                self._execute, agent_id, named, utc_now(), counts, isolated=state.isolated
+            )
         return None
 
     async def _do(self, stream: str, command: Command, run: Run | None) -> list[Recorded[Any]]:

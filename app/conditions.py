@@ -6,15 +6,20 @@ from typing import Any, cast
 from app.execute import Execute
 from app.providers.catalogue import Catalogue, MalformedHandle, UnknownHandle
 from app.tools import Toolbox
+from app.tools.sleeptime import OFFERED
 from domain.agent import Agent
 from domain.conversation import Conversation
 from domain.models import model_of
 from domain.run import OfferedTool, Overrides
+from domain.sleeptime import Sleeptime
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What a run is given. `context_window` is in tokens, 0 if the model is not known."""
+    """What a run is given. `context_window` is in tokens, 0 if the model is not known.
+
+    `sleeptime` is how memory is consolidated after it, None if it is not.
+    """
 
     agent_version: int
     agent: Agent
@@ -22,6 +27,7 @@ class Given:
     settings: dict[str, Any]
     context_window: int
     tools: tuple[OfferedTool, ...]
+    sleeptime: Sleeptime | None = None
 
 
 class Conditions:
@@ -42,22 +48,51 @@ class Conditions:
             agent,
             handle,
             settings,
-            self._context_window(handle, state, agent),
-            self._offered(agent),
+            self._context_window(handle, state, agent, overrides),
+            OFFERED if state.consolidates is not None else await self._offered(agent),
+            _sleeptime(state, agent),
         )
 
-    def _offered(self, agent: Agent) -> tuple[OfferedTool, ...]:
+    async def _offered(self, agent: Agent) -> tuple[OfferedTool, ...]:
         if agent.settings is None:
             return ()
-        return self._toolbox.offered(agent.settings.tools, agent.settings.approval_tools)
+        settings = agent.settings
+        await self._toolbox.settle(settings.tools)
+        return self._toolbox.offered(
+            settings.tools, settings.approval_tools, settings.terminal_tools
+        )
 
-    def _context_window(self, handle: str, state: Conversation, agent: Agent) -> int:
-        try:
-            window = self._catalogue.resolve(handle).context_window
-        except (UnknownHandle, MalformedHandle):
-            # A run is claimed all the same: the step that needs the model fails and says why.
+    def _context_window(
+        self, handle: str, state: Conversation, agent: Agent, overrides: Overrides
+    ) -> int:
+        """Tell how large the window is; a run is claimed even if the model is not known.
+
+        A request's own model has its own window. A conversation's model is kept to the window that
+        the conversation has, its own or its agent's, and to what the model can.
+        """
+        window = self._window_of(handle)
+        if overrides.model is not None or not window:
+            return window
+        return min(window, state.settings.context_window_limit or self._agents(agent) or window)
+
+    def _agents(self, agent: Agent) -> int:
+        """Tell how large an agent's window is, 0 if that is not known."""
+        if agent.settings is None:
             return 0
-        limits = [state.settings.context_window_limit]
-        if agent.settings is not None:
-            limits.append(agent.settings.context_window_limit)
-        return min([window, *(limit for limit in limits if limit)])
+        limit, window = agent.settings.context_window_limit, self._window_of(agent.settings.model)
+        return min(limit or window, window or limit or 0)
+
+    def _window_of(self, handle: str) -> int:
+        try:
+            return self._catalogue.resolve(handle).context_window
+        except (UnknownHandle, MalformedHandle):
+            # The step that needs the model fails and says why.
+            return 0
+
+
+def _sleeptime(state: Conversation, agent: Agent) -> Sleeptime | None:
+    """Tell how memory is consolidated; what is said in a consolidation is not, in its turn."""
+    settings = agent.settings
+    if settings is None or not settings.enable_sleeptime or state.consolidates is not None:
+        return None
+    return settings.sleeptime or Sleeptime()

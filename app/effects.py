@@ -72,6 +72,7 @@ class Effects:
         """Make a run this node's own, and pin what it is worked with."""
         state = await self._execute.conversation(stream)
         given = await self._conditions.of(state, run.request.overrides)
+        agent = given.agent.settings
         await self._do(
             stream,
             ClaimRun(
@@ -83,5 +84,7 @@ class Effects:
                 given.settings,
                 given.context_window,
                 given.tools,
+                sleeptime=given.sleeptime,
+                forgetful=agent is not None and agent.message_buffer_autoclear,
             ),
         )

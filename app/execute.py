@@ -11,15 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from app.lineages import parent_in
 from app.log import Log, VersionConflict
 from app.mapper import Row, revive
 from app.store import Store
 from domain.agent import Agent, agent
+from domain.archive import Archive, archive
 from domain.block import Block, block
-from domain.conversation import Conversation, conversation
+from domain.conversation import Conversation, Parent, StartConversation, conversation, seed_of
 from domain.errors import DomainError
 from domain.event import Command, Decider, Recorded
-from domain.streams import AGENT, BLOCK, CONVERSATION, kind_of
+from domain.streams import AGENT, ARCHIVE, BLOCK, CONVERSATION, kind_of
 
 TRIES_MAX: Final = 50
 # How often others may come first before they are kept out.
@@ -30,6 +32,7 @@ DECIDERS: Final[dict[str, Decider[Any, Any, Any]]] = {
     CONVERSATION: conversation,
     AGENT: agent,
     BLOCK: block,
+    ARCHIVE: archive,
 }
 
 
@@ -113,7 +116,7 @@ class Execute:
 
     async def conversation_at(self, stream: str, offset: int) -> Conversation:
         """Give a conversation's state as it was after an offset: for whoever looks back."""
-        return await self._log.in_reader(lambda: _state_at(self._log.store, stream, offset))
+        return await self._log.in_reader(lambda: state_at(self._log.store, stream, offset))
 
     async def agent(self, stream: str) -> Agent:
         """Give an agent's committed state."""
@@ -122,6 +125,29 @@ class Execute:
     async def block(self, stream: str) -> Block:
         """Give a block's committed state."""
         return (await self.state(stream))[1]
+
+    async def archive(self, stream: str) -> Archive:
+        """Give an archive's committed state."""
+        return (await self.state(stream))[1]
+
+    async def fork(
+        self, stream: str, command: StartConversation, parent: Parent, by: str
+    ) -> list[Recorded[Any]]:
+        """Begin a conversation as a fork: decided on its parent's state at the offset of the fork.
+
+        Raises what `decide` raises, StoreUnavailable, or TooMuchContention.
+        """
+        seed = seed_of(await self._parents_state(parent), parent)
+        known = self._heads.get(stream)
+        if known is None or known.version == 0:
+            self._remember(stream, Head(0, seed))
+        return await self(stream, command, by)
+
+    async def _parents_state(self, parent: Parent) -> Conversation:
+        head = self._heads.get(parent.conversation_id)
+        if head is not None and head.settled and head.version == parent.at:
+            return head.state
+        return await self.conversation_at(parent.conversation_id, parent.at)
 
     async def _append(
         self, stream: str, head: Head, events: Sequence[Any], by: str
@@ -149,7 +175,8 @@ class Execute:
 
         def decide(version: int) -> Sequence[Any]:
             store, after = self._log.store, head.version
-            _evolve(stream, head, store.read(stream, after=after, upto=version, deltas=False))
+            rows = store.read(stream, after=after, upto=version, deltas=False)
+            _evolve(stream, _begun(store, head, rows), rows)
             refusal, events = _decided(stream, head.state, command)
             if refusal is not None:
                 raise refusal
@@ -208,8 +235,11 @@ class Execute:
 
     async def _catch_up(self, stream: str, head: Head) -> None:
         before = head.version
-        version, rows = await self._log.in_reader(lambda: _newer(self._log.store, stream, before))
+        version, rows, begun = await self._log.in_reader(
+            lambda: _newer(self._log.store, stream, before)
+        )
         if head.version == before:
+            head.state = begun or head.state
             _evolve(stream, head, rows)
             head.version = version
             head.stored = (version, head.state)
@@ -245,24 +275,43 @@ def _folded(store: Store, stream: str) -> Head:
     found = store.head(stream)
     head = Head(0, DECIDERS[kind_of(stream)].initial)
     if found is not None:
-        _evolve(stream, head, store.read(stream, upto=found[0], deltas=False))
+        rows = store.read(stream, upto=found[0], deltas=False)
+        _evolve(stream, _begun(store, head, rows), rows)
         # Deltas change no state, so the last fact may lie before the head.
         head.version = found[0]
     return head
 
 
-def _state_at(store: Store, stream: str, offset: int) -> Any:
+def state_at(store: Store, stream: str, offset: int) -> Any:
+    """Fold a stream's state as it was after an offset; blocks. A fork's begins with its parent's."""
     head = Head(0, DECIDERS[kind_of(stream)].initial)
-    _evolve(stream, head, store.read(stream, upto=offset, deltas=False))
+    rows = store.read(stream, upto=offset, deltas=False)
+    _evolve(stream, _begun(store, head, rows), rows)
     return head.state
 
 
-def _newer(store: Store, stream: str, version: int) -> tuple[int, list[Row]]:
-    """Read what came after `version`; deltas change no state."""
+def _begun(store: Store, head: Head, rows: list[Row]) -> Head:
+    """Give the head that facts from the first on are folded onto: a fork's has what it inherited."""
+    seed = _seed(store, rows) if head.version == 0 else None
+    if seed is not None:
+        head.state = seed
+    return head
+
+
+def _seed(store: Store, rows: list[Row]) -> Conversation | None:
+    parent = parent_in(rows)
+    if parent is None:
+        return None
+    return seed_of(state_at(store, parent.conversation_id, parent.at), parent)
+
+
+def _newer(store: Store, stream: str, version: int) -> tuple[int, list[Row], Conversation | None]:
+    """Read what came after `version`, and what that is folded onto if it is a fork's beginning."""
     found = store.head(stream)
     if found is None or found[0] <= version:
-        return version, []
-    return found[0], store.read(stream, after=version, upto=found[0], deltas=False)
+        return version, [], None
+    rows = store.read(stream, after=version, upto=found[0], deltas=False)
+    return found[0], rows, _seed(store, rows) if version == 0 else None
 
 
 def _evolve(stream: str, head: Head, rows: list[Row]) -> None:

@@ -5,16 +5,21 @@ A page reads only the facts around it: a conversation's length does not matter.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, TypeAlias
 
+from app.lineages import BEGINNING, Chain
 from app.mapper import Row, revive
 from app.store import VERSION_MAX, Store
 from domain.event import Recorded
-from projections.listing import LISTED, messages_of, unlisted
+from projections.listing import LISTED, left_out, messages_of
+from projections.marks import marks_of
 from projections.wire import Message
 
 # Ids of messages that lists leave out.
 Hidden: TypeAlias = frozenset[str]
+# Where a conversation begins, with its system prompt.
+BEGIN: Final = 1
 # Facts a message takes: a turn's user message and reply have four of their own, its run three more.
 FACTS_PER_MESSAGE: Final = 4
 CHUNK_MIN: Final = 32
@@ -24,75 +29,125 @@ CHUNK_MIN: Final = 32
 class Page:
     """Which messages: those between two places, `limit` of them, from one end."""
 
-    after: int = 0
+    after: int = BEGINNING
     before: int = VERSION_MAX
     limit: int = 100
     newest_first: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What lists show: nothing of `hidden`, after a reset nothing up to place `reset`.
+
+    The system prompt is there in any case, as it is now.
+    """
+
+    hidden: Hidden = frozenset()
+    reset: int = BEGINNING
+    prompt: str | None = None
+
+    def shown(self, place: int, items: list[Message]) -> list[Message]:
+        """Give a message as it is to be shown."""
+        if place != BEGIN or self.prompt is None or items[0]["message_type"] != "system_message":
+            return items
+        return [{**items[0], "content": self.prompt}]
+
+
 def messages_page(store: Store, stream: str, page: Page) -> list[Message]:
     """Give the items of up to `limit` messages in the page's order.
 
-    A message's place is the offset of its fact, a step's that of its `step.started`. Blocks, so it
-    runs in a reader's thread.
+    A message's place is that of its fact, a step's that of its `step.started`; a fork's begin with
+    those that it inherited. Blocks, so it runs in a reader's thread.
     """
+    return [item for _, items in placed_page(store, stream, page) for item in items]
+
+
+def placed_page(store: Store, stream: str, page: Page) -> list[tuple[int, list[Message]]]:
+    """Give up to `limit` messages in the page's order, each with its place. Blocks."""
     if page.limit == 0:
         return []
-    hidden = hidden_in(store, stream)
-    found = (_newest if page.newest_first else _oldest)(store, stream, page, hidden)
-    return [item for items in found for item in items]
+    chain = Chain.of(store, stream)
+    return (_newest if page.newest_first else _oldest)(chain, page, listed_in(chain))
 
 
-def hidden_in(store: Store, stream: str) -> Hidden:
-    """Name the messages of a stream that lists leave out. Blocks."""
-    return unlisted(map(revive, store.marked(stream)))
+def listed_in(chain: Chain) -> Listed:
+    """Tell what lists of a conversation show. Blocks."""
+    marks = marks_of(map(chain.fact, chain.marked()))
+    hidden = left_out(marks) | chain.inherited_prompts
+    reset = BEGINNING if marks.unlisted is None else marks.unlisted
+    return Listed(hidden, reset, None if marks.system is None else marks.system.system.text)
 
 
-def _oldest(store: Store, stream: str, page: Page, hidden: Hidden) -> list[list[Message]]:
+Placed: TypeAlias = list[tuple[int, list[Message]]]
+
+
+def _oldest(chain: Chain, page: Page, listed: Listed) -> Placed:
     chunk = max(CHUNK_MIN, page.limit * FACTS_PER_MESSAGE)
-    facts: list[Recorded[Any]] = []
-    cursor = page.after
+    facts = _beginning(chain, page, listed)
+    cursor = max(page.after, listed.reset)
     while True:
-        rows = store.read(stream, after=cursor, limit=chunk, deltas=False)
-        facts += _revived(rows)
-        found = _between(facts, page, hidden)
-        if len(found) >= page.limit or len(rows) < chunk or _past(rows, page):
-            return [items for _, items in found[: page.limit]]
-        cursor = rows[-1].version
+        rows = chain.read(after=cursor, limit=chunk)
+        facts += _revived(chain, rows)
+        found = _between(facts, page, listed)
+        if len(found) >= page.limit or len(rows) < chunk or _past(chain.place(rows[-1]), page):
+            return found[: page.limit]
+        cursor = chain.place(rows[-1])
 
 
-def _newest(store: Store, stream: str, page: Page, hidden: Hidden) -> list[list[Message]]:
+def _newest(chain: Chain, page: Page, listed: Listed) -> Placed:
     """Read backwards in chunks until the page is full, or the beginning is reached.
 
     A step of which a chunk holds only the end is not counted before its beginning is read.
     """
     chunk = max(CHUNK_MIN, page.limit * FACTS_PER_MESSAGE)
     upto = page.before - 1
+    after = max(page.after, listed.reset)
     facts: list[Recorded[Any]] = []
     while True:
-        rows = store.read(
-            stream, after=page.after, upto=upto, limit=chunk, deltas=False, newest_first=True
-        )
-        facts = [*_revived(reversed(rows)), *facts]
-        found = _between(facts, page, hidden)
+        rows = chain.read(after=after, upto=upto, limit=chunk, newest_first=True)
+        facts = [*_revived(chain, reversed(rows)), *facts]
+        if len(rows) < chunk:
+            facts = [*_beginning(chain, page, listed), *facts]
+        found = _between(facts, page, listed)
         if len(found) >= page.limit or len(rows) < chunk:
-            return [list(reversed(items)) for _, items in reversed(found[-page.limit :])]
-        upto = rows[-1].version - 1
+            return [(place, items[::-1]) for place, items in reversed(found[-page.limit :])]
+        upto = chain.place(rows[-1]) - 1
 
 
-def _revived(rows: Iterable[Row]) -> list[Recorded[Any]]:
-    return [revive(row) for row in rows if row.topic in LISTED]
+def _beginning(chain: Chain, page: Page, listed: Listed) -> list[Recorded[Any]]:
+    """Give the fact that a conversation began with, where the way to it is not read."""
+    wanted = listed.reset >= BEGIN and page.after < BEGIN
+    return _revived(chain, [chain.at(BEGIN)]) if wanted else []
 
 
-def _between(
-    facts: list[Recorded[Any]], page: Page, hidden: Hidden
-) -> list[tuple[int, list[Message]]]:
+def _revived(chain: Chain, rows: Iterable[Row]) -> list[Recorded[Any]]:
+    return [chain.fact(row) for row in rows if row.topic in LISTED]
+
+
+def _between(facts: list[Recorded[Any]], page: Page, listed: Listed) -> Placed:
     return [
-        (place, items)
-        for place, items in messages_of(facts, hidden)
+        (place, listed.shown(place, items))
+        for place, items in messages_of(facts, listed.hidden)
         if page.after < place < page.before
     ]
 
 
-def _past(rows: list[Row], page: Page) -> bool:
-    return bool(rows) and rows[-1].version >= page.before and page.before < VERSION_MAX
+def _past(place: int, page: Page) -> bool:
+    return place >= page.before and page.before < VERSION_MAX
+
+
+def first_since(store: Store, stream: str, moment: datetime) -> int:
+    """Give the first offset recorded at or after a moment; one past the end if there is none.
+
+    A binary search: times in a stream do not go back, as one writer's clock gives them.
+    """
+    head = store.head(stream)
+    low, high = 1, (head[0] if head else 0) + 1
+    while low < high:
+        middle = (low + high) // 2
+        row = store.read(stream, after=middle - 1, limit=1)[0]
+        if revive(row).at < moment:
+            low = middle + 1
+        else:
+            high = middle
+    return low

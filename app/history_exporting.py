@@ -3,7 +3,9 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
-from app.integrity import heads_of, pages_of
+from app.history import BEGIN, Listed, listed_in
+from app.integrity import PAGE_ROWS, heads_of, pages_of
+from app.lineages import Chain
 from app.mapper import revive
 from app.store import Store
 from domain.agent import Agent, agent
@@ -12,7 +14,6 @@ from domain.conversation import Conversation, conversation
 from domain.event import Decider
 from domain.streams import CONVERSATION, kind_of
 from projections.interchange import AgentDescribed, HeaderLine, Line
-from projections.listing import unlisted
 from projections.transcribing import Transcript, described, header_of
 
 NOTHING_HIDDEN: Final[frozenset[str]] = frozenset()
@@ -36,14 +37,19 @@ def lines_of(
     *,
     with_rolled_back: bool = False,
 ) -> Iterator[HeaderLine | Line]:
-    """Give all that was ever said in a conversation, header first, read page by page."""
+    """Give all that was ever said in a conversation, header first, read page by page.
+
+    A fork is one whole conversation: with what it inherited.
+    """
     agent_id = state.agent_id or ""
     yield header_of(conversation_id, agent_id, state.settings, _agent(store, agent_id))
-    marks = map(revive, store.marked(conversation_id))
-    transcript = Transcript(NOTHING_HIDDEN if with_rolled_back else unlisted(marks))
-    for page in pages_of(store, conversation_id, deltas=False):
+    chain = Chain.of(store, conversation_id)
+    listed = Listed() if with_rolled_back else listed_in(chain)
+    transcript = Transcript(listed.hidden)
+    for page in chain.pages(PAGE_ROWS):
         for row in page:
-            yield from transcript.of(revive(row))
+            if chain.place(row) == BEGIN or chain.place(row) > listed.reset:
+                yield from transcript.of(chain.fact(row))
         progress(len(page))
     yield from transcript.rest()
 

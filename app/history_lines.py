@@ -125,7 +125,7 @@ class _Reader:
         self._told: Told | None = None
         self._bad = False
         self._open: _Open | None = None
-        self._batch = _Gathered()
+        self._batch = Gathered()
         self._digest = hashlib.sha256()
 
     def take(self, number: int, line: bytes | None) -> Iterator[Told | BadLine]:
@@ -141,7 +141,7 @@ class _Reader:
             if not self._bad:
                 yield bad
             self._told, self._open, self._bad = None, None, True
-            self._batch = _Gathered()
+            self._batch = Gathered()
 
     def _begin(self, number: int, header: Header) -> None:
         self._told = Told(number, header)
@@ -185,7 +185,7 @@ class _Reader:
     def _put(self, said: Said, lines: int, size: int) -> None:
         if self._told is None:
             return
-        spelled = _SAID.dump_json(said, exclude_none=True) + b"\n"
+        spelled = spelled_out(said)
         self._digest.update(spelled)
         self._told.batches += self._batch.add(said, lines, size, spelled)
 
@@ -227,7 +227,12 @@ class _Reader:
         self._put(said, 1 + len(opened.returns), opened.size)
 
 
-class _Gathered:
+def spelled_out(said: Said) -> bytes:
+    """Spell what was said, so that its digest is that of its meaning."""
+    return _SAID.dump_json(said, exclude_none=True) + b"\n"
+
+
+class Gathered:
     """Gathers what was said until it is enough for an append; a reply and its returns are one."""
 
     def __init__(self) -> None:
@@ -236,6 +241,7 @@ class _Gathered:
         self._digest = hashlib.sha256()
 
     def add(self, said: Said, lines: int, size: int, spelled: bytes) -> Iterator[Batch]:
+        """Take what was said in `lines` lines of `size` bytes; give a batch if one is full."""
         weight = messages_in(said)
         full = self._weight + weight > IMPORTED_MESSAGES_MAX
         if full or self._bytes + size > BATCH_BYTES_MAX:
@@ -247,6 +253,7 @@ class _Gathered:
         self._digest.update(spelled)
 
     def rest(self) -> Iterator[Batch]:
+        """Give what is left, and begin anew."""
         if self._said:
             said, sha256 = tuple(self._said), self._digest.hexdigest()
             yield Batch(said, self._lines, self._bytes, sha256)

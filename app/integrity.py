@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from app.lineages import parent_of
 from app.mapper import GENESIS, Row, UnreadableFact, hash_of, prev_of, revive
 from app.store import VERSION_MAX, Store
 from domain.event import Recorded
@@ -40,7 +41,8 @@ class Verdict:
     """What the check of a stream came to.
 
     `head` and `hash` (hexadecimal) are what the table of heads says. `first_bad` is the first
-    offset that is missing, unreadable or not what the hashes around it say was written there.
+    offset that is missing, unreadable or not what the hashes around it say was written there; it is
+    that of `stream` if that is there, which is an ancestor of a fork.
     """
 
     ok: bool
@@ -48,33 +50,44 @@ class Verdict:
     hash: str
     first_bad: int | None = None
     reason: str | None = None
+    stream: str | None = None
 
 
 class Flaw(NamedTuple):
-    """What is wrong, and where first."""
+    """What is wrong, and where first; `stream` if it is in an ancestor's."""
 
     offset: int
     reason: str
+    stream: str | None = None
 
 
-def verify_stream(store: Store, stream: str, progress: Progress = _unwatched) -> Verdict:
+def verify_stream(
+    store: Store, stream: str, progress: Progress = _unwatched, *, ancestors: bool = True
+) -> Verdict:
     """Check that every fact of a stream is there, unchanged, in order and readable.
 
-    A stream that does not exist is good and has head 0.
+    A fork's ancestors are checked as well, up to where it left them, or only the fact there if not
+    `ancestors`. A stream that does not exist is good and has head 0.
     """
     head, digest = store.head(stream) or (0, GENESIS)
-    flaw = _flaw_of(store, stream, head, digest, progress)
+    flaw = _flaw_of(store, stream, head, digest, progress) or _flaw_beyond(store, stream, head)
+    flaw = flaw or _flaw_before(store, stream, whole=ancestors)
     if flaw is None:
         return Verdict(ok=True, head=head, hash=digest.hex())
     return Verdict(
-        ok=False, head=head, hash=digest.hex(), first_bad=flaw.offset, reason=flaw.reason
+        ok=False,
+        head=head,
+        hash=digest.hex(),
+        first_bad=flaw.offset,
+        reason=flaw.reason,
+        stream=flaw.stream,
     )
 
 
 def verify_all(store: Store, progress: Progress = _unwatched) -> Iterator[tuple[str, Verdict]]:
     """Check one stream after another, and give each with its verdict."""
     for stream in streams_of(store):
-        yield stream, verify_stream(store, stream, progress)
+        yield stream, verify_stream(store, stream, progress, ancestors=False)
 
 
 def _flaw_of(
@@ -95,7 +108,24 @@ def _flaw_of(
         return Flaw(version + 1, f"it is missing, although the stream's head is {head}")
     if last != digest:
         return Flaw(max(head, 1), "its hash is not the one kept with the stream's head")
-    return _flaw_beyond(store, stream, head)
+    return None
+
+
+def _flaw_before(store: Store, stream: str, *, whole: bool) -> Flaw | None:
+    """Look for what is wrong with what a fork inherited: `whole`, or only where it left its parent."""
+    while (parent := parent_of(store, stream)) is not None:
+        stream, at, digest = parent.conversation_id, parent.at, bytes.fromhex(parent.hash)
+        rows = store.read(stream, after=at - 1, upto=at)
+        if not rows:
+            return Flaw(at, f"a fork begins after it, but it is missing in {stream}", stream)
+        if hash_of(rows[0]) != digest:
+            return Flaw(at, f"in {stream} it is not what the fork that begins after it has", stream)
+        if not whole:
+            return None
+        flaw = _flaw_of(store, stream, at, digest, _unwatched)
+        if flaw is not None:
+            return Flaw(flaw.offset, f"in {stream}, which was forked: {flaw.reason}", stream)
+    return None
 
 
 def _broken_link(store: Store, row: Row, head: int, digest: bytes) -> Flaw:

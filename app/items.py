@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from app.mapper import revive
-from app.store import Store
+from app.lineages import Chain
 from domain.content import text_of
 from domain.conversation import MessageAppended, MessageQueued
 from domain.event import Recorded
@@ -42,16 +41,14 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """What was said in a conversation up to offset `upto`. Every call blocks."""
+    """What was said in a conversation up to place `upto`. Every call blocks."""
 
-    store: Store
-    stream: str
+    chain: Chain
     upto: int
 
     def fact(self, version: int) -> Recorded[Any]:
-        """Give a fact."""
-        (row,) = self.store.read(self.stream, after=version - 1, upto=version)
-        return revive(row)
+        """Give the fact at a place."""
+        return self.chain.fact(self.chain.at(version))
 
     def at(self, place: int) -> Item | str:
         """Give the item of a place, or say why there is none."""
@@ -98,11 +95,9 @@ class Items:
         return UNFINISHED
 
     def _facts_after(self, place: int) -> Iterator[Recorded[Any]]:
-        while rows := self.store.read(
-            self.stream, after=place, upto=self.upto, limit=READ_AT_ONCE, deltas=False
-        ):
-            yield from map(revive, rows)
-            place = rows[-1].version
+        while rows := self.chain.read(after=place, upto=self.upto, limit=READ_AT_ONCE):
+            yield from map(self.chain.fact, rows)
+            place = self.chain.place(rows[-1])
 
 
 def _words_of(fact: Recorded[Any]) -> str:

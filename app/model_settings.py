@@ -26,10 +26,12 @@ PROVIDER_TYPES: Final = (
     "baseten",
     "chatgpt_oauth",
 )
+# Ours: clients write settings for the provider that the list of models names, and these have none.
+DEMO: Final = "demo"
 
 
 def _of_a_known_provider(settings: dict[str, Any]) -> dict[str, Any]:
-    if settings.get("provider_type") not in PROVIDER_TYPES:
+    if settings.get("provider_type") not in (*PROVIDER_TYPES, DEMO):
         raise ValueError(f"provider_type must be one of {', '.join(PROVIDER_TYPES)}")
     return settings
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from app.lineages import Chain
 from app.log import Log
 from app.mapper import revive
 from app.providers import ModelError
@@ -78,8 +79,12 @@ class Rebuilding:
         self._catalogue = catalogue
 
     async def rebuilt(self, stream: str, step_id: str) -> RebuiltRequest:
-        """Rebuild the request of a step of a conversation. Raises NotFound."""
-        begun = await self._log.in_reader(lambda: begun_step(self._log.store, stream, step_id))
+        """Rebuild the request of a step of a conversation. Raises NotFound.
+
+        A fork's inherited steps are its ancestors': they got what was in the window there.
+        """
+        store = self._log.store
+        stream, begun = await self._log.in_reader(lambda: begun_step(store, stream, step_id))
         renderer = begun.started.manifest.renderer
         if renderer != RENDERER:
             words = f"It was rendered by {renderer!r}, and this version knows only {RENDERER!r}."
@@ -147,13 +152,15 @@ def _answer(begun: Begun, **rebuilt: Any) -> RebuiltRequest:
     )
 
 
-def begun_step(store: Store, stream: str, step_id: str) -> Begun:
-    """Read what a step was begun with. Blocks, so it runs in a reader's thread. Raises NotFound."""
-    s = _place(store, stream, step_id)
-    begun = None if s is None else begun_at(store, stream, s)
-    if begun is None:
-        raise NotFound("Step", step_id)
-    return begun
+def begun_step(store: Store, stream: str, step_id: str) -> tuple[str, Begun]:
+    """Read what a step was begun with, and in whose stream. Blocks. Raises NotFound."""
+    chain = Chain.of(store, stream)
+    for place in chain.located([step_id]).get(step_id, []):
+        owner, s = chain.lineage.named(place)
+        begun = begun_at(store, owner or stream, s)
+        if begun is not None:
+            return owner or stream, begun
+    raise NotFound("Step", step_id)
 
 
 def begun_at(store: Store, stream: str, s: int) -> Begun | None:

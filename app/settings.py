@@ -14,10 +14,12 @@ from pydantic import (
     PositiveInt,
     SecretStr,
     ValidationError,
+    ValidationInfo,
 )
 from pydantic_core import from_json
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.mcp_config import McpServer, servers_of
 from domain.compaction import PERCENTAGE_DEFAULT
 
 PREFIX: Final = "EVERLOG_"
@@ -72,6 +74,14 @@ def _handle(handle: str) -> str:
     return handle
 
 
+def _embedding_handle(handle: str, info: ValidationInfo) -> str:
+    if not _handle(handle).startswith("openai/"):
+        raise ValueError("must be openai/model, which any server of OpenAI's protocol can answer")
+    if info.data.get("openai_api_key") is None and info.data.get("openai_base_url") is None:
+        raise ValueError("needs OPENAI_API_KEY, or OPENAI_BASE_URL where no key is wanted")
+    return handle
+
+
 def _http_url(url: str) -> str:
     if not url.startswith(("http://", "https://")):
         raise ValueError("must begin with http:// or https://")
@@ -88,6 +98,11 @@ def _json(value: object) -> object:
         raise ValueError(f"is not JSON: {error}") from error
 
 
+def _mcp_servers(value: object) -> object:
+    """Read them here, where the environment may be read that they name variables of."""
+    return servers_of(value, os.environ) if isinstance(value, str) else value
+
+
 def _node() -> str:
     """Name this process: in a claim it says who has taken a run."""
     return f"{platform.node() or 'localhost'}/{os.getpid()}"
@@ -97,6 +112,8 @@ Handle = Annotated[str, AfterValidator(_handle)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 # Tokens by handle, for models that no library knows: {"anthropic/my-model": 200000}.
 Windows = Annotated[Mapping[Handle, PositiveInt], NoDecode, BeforeValidator(_json)]
+# JSON, or the path of a file: {"mcpServers": {"files": {"command": "mcp-files", "args": ["/srv"]}}}.
+McpServers = Annotated[Mapping[str, McpServer], NoDecode, BeforeValidator(_mcp_servers)]
 
 
 class Settings(BaseSettings):
@@ -119,10 +136,16 @@ class Settings(BaseSettings):
     default_model: Handle = Field(default="demo/echo", validation_alias="EVERLOG_MODEL")
     anthropic_api_key: SecretStr | None = Field(default=None, validation_alias="ANTHROPIC_API_KEY")
     anthropic_base_url: HttpUrl | None = Field(default=None, validation_alias="ANTHROPIC_BASE_URL")
+    openai_api_key: SecretStr | None = Field(default=None, validation_alias="OPENAI_API_KEY")
+    openai_base_url: HttpUrl | None = Field(default=None, validation_alias="OPENAI_BASE_URL")
+    # What passages mean, for searches of archival memory; without it they go by words alone.
+    embedding_model: Annotated[str, AfterValidator(_embedding_handle)] | None = None
+    embedding_dimensions: int | None = Field(default=None, ge=8, le=8192)
     model_timeout_s: float = Field(default=120.0, gt=0, le=3600)
     reply_timeout_s: float = Field(default=900.0, gt=0, le=24 * 3600)
     model_retry_pause_s: float = Field(default=0.5, ge=0, le=60)
     tool_timeout_s: float = Field(default=60.0, gt=0, le=3600)
+    mcp_servers: McpServers = Field(default_factory=dict[str, McpServer])
     context_windows: Windows = Field(default_factory=dict[str, int])
     demo_word_delay_s: float = Field(default=0.03, ge=0, le=10)
 

@@ -23,6 +23,7 @@ from eventsourcing.sqlite import (
 )
 
 from app.mapper import Row
+from app.sqlite_tables import NOW, drop_index, index_of, schema_of, upsert
 from app.store import (
     DROPPED_INDEXES,
     MARKS,
@@ -34,9 +35,9 @@ from app.store import (
     Sealed,
 )
 from projections.columns import Scalar
-from projections.patches import Patch, merged
-from projections.search_ranks import Posting
-from projections.tables import TABLES, Table
+from projections.patches import Patch
+from projections.search_ranks import Mention, Posting
+from projections.tables import TABLES
 
 _LOG_SCHEMA: Final = (
     "CREATE TABLE IF NOT EXISTS stored_events (originator_id TEXT NOT NULL, "
@@ -58,41 +59,32 @@ _SELECT: Final = (
     "WHERE originator_id = ? AND originator_version > ? AND originator_version <= ? "
 )
 _NO_DELTAS: Final = "AND topic <> 'step.delta' "
-# Each row's terms with its stream as one more, so that a conversation's are found without a look at
-# others. Terms are words already: whatever is between spaces is one. Where in a text they stand is
-# not kept, nor how often.
-_SEARCHED: Final = (
-    "CREATE VIRTUAL TABLE IF NOT EXISTS {0}_index USING fts5("
-    "version UNINDEXED, words UNINDEXED, terms, "
-    "tokenize = \"ascii tokenchars '-'\", detail = none, columnsize = 0)",
-    # A row that is written once more is updated, and so not indexed twice.
-    "CREATE TRIGGER IF NOT EXISTS {0}_indexed AFTER INSERT ON {0} BEGIN "
-    "INSERT INTO {0}_index (version, words, terms) "
-    "VALUES (new.version, new.words, new.stream || ' ' || new.{1}); END",
-)
 _SEARCH: Final = (
     "SELECT version, words FROM texts_index WHERE texts_index MATCH ? AND version <= ? "
     "ORDER BY rowid DESC LIMIT ?"
 )
+# The first of a row's terms is its stream.
+_MENTIONS: Final = (
+    "SELECT substr(terms, 1, instr(terms, ' ') - 1), version, words FROM texts_index "
+    "WHERE texts_index MATCH ? ORDER BY rowid DESC LIMIT ?"
+)
 _SAID: Final = "SELECT group_concat(version) FROM texts WHERE stream = ? AND version <= ?"
-# Milliseconds since 1970 by this database's clock; `unixepoch('subsec')` needs a newer SQLite.
-_NOW: Final = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 _UNATTENDED: Final = (
     "SELECT DISTINCT runs.conversation_id FROM runs "  # noqa: S608 - our own words
     "LEFT JOIN leases ON leases.work = runs.conversation_id "
     "WHERE runs.status IN ('created', 'running') "
-    f"AND coalesce(leases.expires_at, 0) <= {_NOW} AND runs.conversation_id > ? "
+    f"AND coalesce(leases.expires_at, 0) <= {NOW} AND runs.conversation_id > ? "
     "ORDER BY runs.conversation_id LIMIT ?"
 )
 _TAKE: Final = (
     "INSERT INTO leases (work, holder, expires_at) "  # noqa: S608 - our own words
-    f"VALUES (?, ?, {_NOW} + ?) ON CONFLICT (work) DO UPDATE "
+    f"VALUES (?, ?, {NOW} + ?) ON CONFLICT (work) DO UPDATE "
     "SET holder = excluded.holder, expires_at = excluded.expires_at "
-    f"WHERE leases.holder = excluded.holder OR leases.expires_at <= {_NOW}"
+    f"WHERE leases.holder = excluded.holder OR leases.expires_at <= {NOW}"
 )
 # One that lapsed and that nobody took is still ours.
-_RENEW: Final = f"UPDATE leases SET expires_at = {_NOW} + ? WHERE work = ? AND holder = ?"  # noqa: S608
-_FREE: Final = f"SELECT 1 FROM leases WHERE work = ? AND holder <> ? AND expires_at > {_NOW}"  # noqa: S608
+_RENEW: Final = f"UPDATE leases SET expires_at = {NOW} + ? WHERE work = ? AND holder = ?"  # noqa: S608
+_FREE: Final = f"SELECT 1 FROM leases WHERE work = ? AND holder <> ? AND expires_at > {NOW}"  # noqa: S608
 
 
 class _Pool(SQLiteConnectionPool):
@@ -139,7 +131,7 @@ class SQLiteStore(SQLiteAggregateRecorder):
 
     def construct_create_table_statements(self) -> list[str]:
         """Give the schema, every statement harmless if it was run before."""
-        return [*_LOG_SCHEMA, *(one for table in TABLES.values() for one in _schema_of(table))]
+        return [*_LOG_SCHEMA, *(one for table in TABLES.values() for one in schema_of(table))]
 
     def create_table(self) -> None:
         """Create what is missing; read tables of an older form begin anew. Raises NewerSchema."""
@@ -154,7 +146,7 @@ class SQLiteStore(SQLiteAggregateRecorder):
             if self.outdated:
                 for table in TABLES.values():
                     c.execute(f"DROP TABLE IF EXISTS {table.name}")
-                    _drop_index(c, table)
+                    drop_index(c, table)
                 for name in DROPPED_INDEXES:
                     c.execute(f"DROP INDEX IF EXISTS {name}")
             self._create_table(c)
@@ -176,7 +168,7 @@ class SQLiteStore(SQLiteAggregateRecorder):
             won = [self._advance(c, one) for one in batch]
             winners = [one for one, win in zip(batch, won, strict=True) if win]
             c.executemany(self.insert_events_statement, [r for one in winners for r in one.rows])
-            _upsert(c, [patch for one in winners for patch in one.patches])
+            upsert(c, [patch for one in winners for patch in one.patches])
         return won
 
     def _advance(self, c: SQLiteCursor, one: Sealed) -> bool:
@@ -245,6 +237,19 @@ class SQLiteStore(SQLiteAggregateRecorder):
                 c.execute(_SEARCH, (quoted, upto, limit))
                 found.append(list(map(Posting._make, c.fetchall())))
         return found
+
+    def mentions(
+        self, wanted: Sequence[str], streams: Sequence[str] | None, *, limit: int
+    ) -> list[list[Mention]]:
+        """Find for each wanted term the newest texts of some streams, or of all, that have it."""
+        among = " OR ".join(f'"{one}"' for one in streams or ())
+        found: list[list[Mention]] = []
+        with self._reading() as c:
+            for terms in wanted if streams is None or streams else ():
+                quoted = " AND ".join(f'"{term}"' for term in terms.split())
+                c.execute(_MENTIONS, (f"({quoted}) AND ({among})" if among else quoted, limit))
+                found.append(list(map(Mention._make, c.fetchall())))
+        return found or [[] for _ in wanted]
 
     def said(self, stream: str, upto: int = VERSION_MAX) -> list[int]:
         """Give the versions of a stream's facts that say something, in order."""
@@ -319,14 +324,14 @@ class SQLiteStore(SQLiteAggregateRecorder):
                 if table.rebuilt:
                     c.execute(f"DELETE FROM {table.name}")  # noqa: S608 - our own names
                     # Emptied row by row, it would keep a note of every one.
-                    _drop_index(c, table)
-                    for statement in _index_of(table):
+                    drop_index(c, table)
+                    for statement in index_of(table):
                         c.execute(statement)
 
     def upsert(self, patches: Sequence[Patch]) -> None:
         """Write rows of the read tables outside an append: for a rebuild."""
         with self.datastore.transaction(commit=True) as c:
-            _upsert(c, patches)
+            upsert(c, patches)
 
     def close(self) -> None:
         """Close the connections and give up the file."""
@@ -358,44 +363,3 @@ def _locked(path: Path) -> int:
     os.ftruncate(lock, 0)
     os.pwrite(lock, str(os.getpid()).encode(), 0)
     return lock
-
-
-def _schema_of(table: Table) -> list[str]:
-    columns = ", ".join(f"{name} {kind}" for name, kind in table.columns.items())
-    key = ", ".join(table.key)
-    indexes = [
-        f"CREATE INDEX IF NOT EXISTS {table.name}_by_{'_'.join(index)} "
-        f"ON {table.name} ({', '.join(index)})"
-        for index in (*table.indexes, *((one,) for one in table.long))
-    ]
-    created = f"CREATE TABLE IF NOT EXISTS {table.name} ({columns}, PRIMARY KEY ({key}))"
-    return [created, *indexes, *_index_of(table)]
-
-
-def _index_of(table: Table) -> list[str]:
-    """Give what indexes the words of a table, if anything does."""
-    if table.searched is None:
-        return []
-    return [statement.format(table.name, table.searched) for statement in _SEARCHED]
-
-
-def _drop_index(c: SQLiteCursor, table: Table) -> None:
-    if table.searched is not None:
-        c.execute(f"DROP TABLE IF EXISTS {table.name}_index")
-
-
-def _upsert(c: SQLiteCursor, patches: Sequence[Patch]) -> None:
-    """Write one row per key, those that set the same columns in one go."""
-    groups: dict[tuple[str, tuple[str, ...]], list[tuple[Scalar, ...]]] = {}
-    for (name, key), values in merged(patches).items():
-        groups.setdefault((name, tuple(values)), []).append((*key, *values.values()))
-    for (name, columns), rows in groups.items():
-        c.executemany(_upsert_statement(TABLES[name], columns), rows)
-
-
-def _upsert_statement(table: Table, columns: tuple[str, ...]) -> str:
-    names = (*table.key, *columns)
-    marks = ", ".join(f"{_NOW} + ?" if name in table.clocked else "?" for name in names)
-    changes = ", ".join(f"{name} = excluded.{name}" for name in columns)
-    into = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 - our names
-    return f"{into} ON CONFLICT ({', '.join(table.key)}) DO UPDATE SET {changes}"

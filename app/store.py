@@ -8,12 +8,12 @@ from typing import Any, Final, LiteralString, NamedTuple, Protocol, TypeAlias
 from app.mapper import Row
 from projections.columns import Scalar
 from projections.patches import Patch
-from projections.search_ranks import Posting
+from projections.search_ranks import Mention, Posting
 
 # More than any stream will hold, and within a database's 64-bit integers.
 VERSION_MAX: Final = 2**62
 # The form of the read tables; those of an older one are written again from the log.
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 # Facts that change which messages are in the window or what is in its place: an index has them. A
 # query must have the very words, as a bound value would not use that index.
 MARKS: Final[LiteralString] = (
@@ -159,6 +159,15 @@ class Store(Protocol):
 
         Terms are as `projections.search_words` makes them; of several with spaces between, a text
         must have all.
+        """
+        ...
+
+    def mentions(
+        self, wanted: Sequence[str], streams: Sequence[str] | None, *, limit: int
+    ) -> list[list[Mention]]:
+        """Find for each wanted term the newest texts of some streams, or of all, that have it.
+
+        At most `limit` of each term.
         """
         ...
 

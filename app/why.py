@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 from app.items import UNKNOWN, Item, Items
+from app.lineages import Chain
 from app.log import Log
 from app.search import Search
-from app.store import Store
 from app.windows import marked_facts
 from domain.run import StepPart
 from domain.streams import MESSAGE, is_id, system_message_id
-from projections.columns import Scalar
 from projections.marks import summary_of
 from projections.patches import CALL, CALL_ID_CHARS_MAX, RETURN
 from projections.search_questions import Correction, Question, question_of, with_corrections
@@ -68,7 +67,9 @@ class Why:
         head = await log.in_reader(lambda: log.store.head(stream))
         at = 0 if head is None else head[0]
         marks = [fact for fact in await marked_facts(log, stream) if fact.version <= at]
-        past = _Past(log.store, stream, at, query, limit, timeline_of(marks))
+        timeline = timeline_of(marks)
+        chain = Chain(log.store, stream, timeline.marks.lineage)
+        past = _Past(chain, at, query, limit, timeline)
         findings = await log.in_reader(past.findings)
         if findings.asked == "phrase" and not findings.total:
             findings = await self._close_to(past, findings)
@@ -77,7 +78,7 @@ class Why:
     async def _close_to(self, past: "_Past", findings: Findings) -> Findings:
         """Look for the words that may have been meant, and for what comes closest."""
         words = " ".join(words_of(past.query))
-        near = await self._search.find(past.stream, words, limit=CLOSEST_MAX, upto=past.at)
+        near = await self._search.find(past.chain.stream, words, limit=CLOSEST_MAX, upto=past.at)
         question = with_corrections(question_of(past.query), near.corrections)
         if near.corrections:
             swapped = await self._log.in_reader(lambda: past.said(question, near.corrections))
@@ -119,8 +120,7 @@ class _Matches(NamedTuple):
 class _Past:
     """A conversation up to offset `at`, and what is asked about it. Every call blocks."""
 
-    store: Store
-    stream: str
+    chain: Chain
     at: int
     query: str
     limit: int
@@ -129,7 +129,7 @@ class _Past:
     @property
     def items(self) -> Items:
         """What was said, by its place."""
-        return Items(self.store, self.stream, self.at)
+        return Items(self.chain, self.at)
 
     def findings(self) -> Findings:
         """Find what the query names, else what says it."""
@@ -144,7 +144,11 @@ class _Past:
     # --- by name --------------------------------------------------------------------------
 
     def _message(self) -> Findings:
-        own = self._prompt() if self.query == system_message_id(self.stream) else self._summary()
+        own = (
+            self._prompt()
+            if self.query == system_message_id(self.chain.stream)
+            else self._summary()
+        )
         if own is not None:
             return self._of_items("message", [own])
         found = self._located([self.query])
@@ -200,7 +204,7 @@ class _Past:
 
     def _told(self, item: Item) -> Found:
         terms = content_terms(item.text)
-        found = self.store.search(self.stream, terms, upto=self.at, limit=HOLDERS_MAX)
+        found = self.chain.search(terms, upto=self.at, limit=HOLDERS_MAX)
         holders = dict(zip(terms, map(len, found), strict=True))
         excerpt = excerpt_of(item.text, frozenset(), EXCERPT_CHARS_MAX)
         telling = telling_of(item.text, holders)
@@ -237,7 +241,7 @@ class _Past:
 
     def _matches(self, phrase: Phrase, terms: Sequence[str]) -> _Matches:
         """Look into the texts that have all the words, the newest first."""
-        postings = self.store.search(self.stream, terms, upto=self.at, limit=POSTINGS_MAX)
+        postings = self.chain.search(terms, upto=self.at, limit=POSTINGS_MAX)
         versions = set[int].intersection(*({one.version for one in each} for each in postings))
         newest = sorted(versions, reverse=True)[:CHECKED_MAX]
         complete = len(newest) == len(versions) and all(len(one) < POSTINGS_MAX for one in postings)
@@ -273,32 +277,21 @@ class _Past:
     # --- what is stored -------------------------------------------------------------------
 
     def _located(self, names: Sequence[str]) -> list[int]:
-        places: list[int] = []
-        for start in range(0, len(names), READ_AT_ONCE):
-            some = names[start : start + READ_AT_ONCE]
-            sql = f"SELECT version FROM locators WHERE stream = ? AND id IN ({_marks(some)})"  # noqa: S608 - only marks
-            params: list[Scalar] = [self.stream, *some]
-            places += [row["version"] for row in self.store.query(sql, params)]
-        return [place for place in places if place <= self.at]
+        found = self.chain.located(names)
+        return [place for places in found.values() for place in places if place <= self.at]
 
-    def _texts(self, versions: Sequence[int]) -> Iterator[dict[str, Any]]:
-        """Give texts in the order of their versions, the newest first."""
-        for start in range(0, len(versions), READ_AT_ONCE):
-            some = versions[start : start + READ_AT_ONCE]
-            sql = (
-                "SELECT version, place, kind, text FROM texts WHERE stream = ? "  # noqa: S608 - only marks
-                f"AND version IN ({_marks(some)}) ORDER BY version DESC"
+    def _texts(self, places: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """Give texts in the order of their places, the newest first."""
+        for start in range(0, len(places), READ_AT_ONCE):
+            some = self.chain.texts(
+                places[start : start + READ_AT_ONCE], "version, place, kind, text"
             )
-            yield from self.store.query(sql, [self.stream, *some])
+            yield from (some[place] for place in sorted(some, reverse=True))
 
 
 def _closest(known: _Text | None, version: int, match: Closeness) -> _Text:
     """Choose which text of an item is shown: one with the very phrase, if there is one."""
     return known if known is not None and match != "phrase" else _Text(version, match)
-
-
-def _marks(values: Sequence[object]) -> str:
-    return ", ".join("?" * len(values))
 
 
 def _corrected(query: str, corrections: Sequence[Correction]) -> str:

@@ -1,7 +1,8 @@
 """Windows of conversations, folded once and caught up by version.
 
 A window that is not cached is folded from what is in it: the marks tell what has left, and that is
-not read. So a conversation's length does not matter, only how much of it the model sees.
+not read. So a conversation's length does not matter, only how much of it the model sees; nor does how
+much of it a fork inherited.
 """
 
 from collections import OrderedDict
@@ -9,9 +10,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from app.lineages import Chain, parent_in
 from app.log import Log
 from app.mapper import Row, revive
 from app.store import VERSION_MAX, Store
+from domain.conversation import Lineage
 from domain.event import Recorded
 from projections.marks import MARKS, Marks, marks_of
 from projections.window import FOLDED, Window, caught_up, window_from
@@ -67,7 +70,8 @@ def newest(store: Store, stream: str, cached: Window | None = None) -> Window:
     if cached is None:
         return folded(store, stream)
     rows = store.read(stream, after=cached.at, deltas=False)
-    window = caught_up(cached, _revived(rows, FOLDED | MARKS, cached.open_steps))
+    lineage = cached.marks.lineage
+    window = caught_up(cached, _revived(rows, lineage, FOLDED | MARKS, cached.open_steps))
     if window.stale:
         return folded(store, stream)
     return replace(window, at=rows[-1].version) if rows else window
@@ -96,18 +100,24 @@ async def marked_facts(log: Log, stream: str) -> list[Recorded[Any]]:
 
 
 def _marked(store: Store, stream: str, offset: int) -> list[Recorded[Any]]:
+    """Read the marks up to an offset, and the first fact; of a fork's ancestors as well."""
     first = store.read(stream, upto=min(1, offset))
-    return [*map(revive, (*first, *store.marked(stream, offset)))]
+    if parent_in(first) is None:
+        return [*map(revive, (*first, *store.marked(stream, offset)))]
+    chain = Chain.of(store, stream)
+    return [*map(chain.fact, chain.marked(offset))]
 
 
 def _under(store: Store, stream: str, marks: Marks, offset: int) -> Window:
     """Read what the marks leave in the window, and fold it."""
-    rows = store.pieces(stream, list(marks.evicted.gaps(0, offset)), FOLDED)
-    return replace(window_from(marks, _revived(rows, FOLDED)), at=offset)
+    lineage = marks.lineage
+    gaps = list(marks.evicted.gaps(lineage.beginning, offset))
+    rows = Chain(store, stream, lineage).pieces(gaps, FOLDED)
+    return replace(window_from(marks, _revived(rows, lineage, FOLDED)), at=offset)
 
 
 def _revived(
-    rows: Sequence[Row], topics: Collection[str], open_steps: Iterable[int] = ()
+    rows: Sequence[Row], lineage: Lineage, topics: Collection[str], open_steps: Iterable[int] = ()
 ) -> Iterator[Recorded[Any]]:
     """Revive what a fold takes. Only to steps that are open does the end of their run matter."""
     under_way = set(open_steps)
@@ -120,4 +130,4 @@ def _revived(
             under_way.add(row.version)
         elif topic in STEP_ENDS:
             under_way.discard(fact.event.s)
-        yield fact
+        yield lineage.placed(fact)

@@ -1,21 +1,27 @@
 """The composition root: settings in, an ASGI application out."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
+from app.archival import Archival
 from app.callbacks import Callbacks, Terms
 from app.compactor import Compactor
 from app.conditions import Conditions
+from app.consolidating import Consolidating
+from app.consolidations import Consolidations
 from app.databases import opened
 from app.effects import Effects
+from app.embeddings import Embeddings
 from app.execute import Execute
 from app.leases import Leases
 from app.listening import Listener
 from app.log import Log
 from app.providers.catalogue import Catalogue, ProviderSettings
+from app.providers.embedding import OpenAIEmbedder
+from app.remembering import Remembering
 from app.retries import Retries
 from app.search import Search
 from app.settings import Settings
@@ -24,8 +30,12 @@ from app.summariser import Summariser
 from app.tail import Tail
 from app.toolrun import ToolRunner
 from app.tools import Toolbox
+from app.tools.archival import ArchivalMemoryInsert, ArchivalMemorySearch
 from app.tools.demo import DemoCount, DemoWait
+from app.tools.mcp import McpServers
+from app.tools.memory import MemoryInsert, MemoryReplace, MemoryRethink
 from app.tools.recall import ConversationSearch, Recall
+from app.tools.sleeptime import FinishRethinking, RethinkMemory, StoreMemories
 from app.wakeups import Wakeups
 from app.web import routes
 from app.web.errors import EXCEPTION_HANDLERS
@@ -53,19 +63,26 @@ def application(settings: Settings) -> Starlette:
             wakeups = Wakeups(log, services.tail.look, services.tail.heard, worker.heard)
             running.append(services)
             app.state.begin_shutdown = services.tail.close
-            app.state.drain = worker.drain
+            app.state.drain = _draining(worker, services.mcp)
             callbacks = callbacks_of(services)
+            consolidations = consolidations_of(services)
             await wakeups.start()
+            services.mcp.start()
             await worker.start()
             await callbacks.start()
+            await services.archival.start()
+            await consolidations.start()
             try:
                 yield
             finally:
                 services.tail.close()
                 # Before the worker, which lets go of all of this node's leases.
                 await callbacks.stop()
+                await consolidations.stop()
+                await services.archival.stop()
                 await worker.stop()
                 await wakeups.stop()
+                await services.mcp.stop()
                 await services.catalogue.close()
 
     app = Starlette(
@@ -77,6 +94,14 @@ def application(settings: Settings) -> Starlette:
     app.state.begin_shutdown = _nothing
     app.state.drain = _idle
     return app
+
+
+def _draining(worker: Worker, mcp: McpServers) -> Callable[[float], Awaitable[None]]:
+    async def drain(grace_s: float) -> None:
+        await worker.drain(grace_s)
+        mcp.begin_stop()  # no run uses them any more, and children may be slow to end
+
+    return drain
 
 
 def _nothing() -> None:
@@ -98,9 +123,17 @@ def services_of(settings: Settings, log: Log, catalogue: Catalogue | None = None
     """Make what handlers work with; the catalogue from the settings if none is given."""
     execute, windows = Execute(log), Windows(log)
     catalogue = catalogue or Catalogue(_provider_settings(settings))
-    past = Search(log)
-    tools = (DemoCount(), DemoWait(), ConversationSearch(past), Recall(past))
-    toolbox = Toolbox(tools, timeout_s=settings.tool_timeout_s)
+    past, worker = Search(log), f"worker:{settings.node}"
+    archival = Archival(log, execute, embeddings_of(settings, log), worker=worker)
+    memory = Remembering(execute, by=worker)
+    tools = (
+        *(DemoCount(), DemoWait()),
+        *(ConversationSearch(past), Recall(past)),
+        *(MemoryInsert(memory), MemoryReplace(memory), MemoryRethink(memory)),
+        *(ArchivalMemoryInsert(archival), ArchivalMemorySearch(archival)),
+    )
+    mcp = McpServers(settings.mcp_servers)
+    toolbox = Toolbox(tools, timeout_s=settings.tool_timeout_s, sources=mcp.connections)
     conditions = Conditions(execute, catalogue, toolbox)
     listener = Listener(silence_s=settings.model_timeout_s, reply_s=settings.reply_timeout_s)
     return Services(
@@ -111,6 +144,7 @@ def services_of(settings: Settings, log: Log, catalogue: Catalogue | None = None
         windows=windows,
         catalogue=catalogue,
         toolbox=toolbox,
+        mcp=mcp,
         conditions=conditions,
         listener=listener,
         compactor=Compactor(
@@ -122,7 +156,26 @@ def services_of(settings: Settings, log: Log, catalogue: Catalogue | None = None
             node=settings.node,
             percentage=settings.sliding_window_percentage,
         ),
+        archival=archival,
+        consolidating=Consolidating(
+            log, execute, conditions, archival, by=f"worker:{settings.node}"
+        ),
     )
+
+
+def embeddings_of(settings: Settings, log: Log) -> Embeddings | None:
+    """Make what knows the meaning of passages, None without a model for it."""
+    if settings.embedding_model is None:
+        return None
+    key = settings.openai_api_key
+    embedder = OpenAIEmbedder(
+        settings.embedding_model,
+        None if key is None else key.get_secret_value(),
+        settings.openai_base_url,
+        dimensions=settings.embedding_dimensions,
+        timeout_s=settings.model_timeout_s,
+    )
+    return Embeddings(log, embedder, Leases(log, settings.node))
 
 
 def worker_of(services: Services) -> Worker:
@@ -139,7 +192,10 @@ def worker_of(services: Services) -> Worker:
         by=by,
         pace_s=settings.delta_pace_ms / MS_PER_S,
     )
-    tools = ToolRunner(execute, services.toolbox, by=by)
+    work = services.consolidating
+    own = (StoreMemories(work), RethinkMemory(work), FinishRethinking(work))
+    consolidation = Toolbox(own, timeout_s=settings.tool_timeout_s)
+    tools = ToolRunner(execute, services.toolbox, consolidation, by=by)
     effects = Effects(
         execute,
         steps,
@@ -162,6 +218,12 @@ def callbacks_of(services: Services) -> Callbacks:
     )
     leases = Leases(services.log, settings.node)
     return Callbacks(services.log, services.execute, leases, terms, by=f"callbacks:{settings.node}")
+
+
+def consolidations_of(services: Services) -> Consolidations:
+    """Make what has the consolidations of memory carried out."""
+    leases = Leases(services.log, services.settings.node)
+    return Consolidations(services.log, services.execute, services.consolidating, leases)
 
 
 def _provider_settings(settings: Settings) -> ProviderSettings:

@@ -20,6 +20,8 @@ from time import perf_counter
 from typing import Final, NamedTuple, get_args
 
 from app.databases import store_at
+from app.execute import Execute
+from app.lineages import parent_at
 from app.log import Log
 from app.mapper import revive
 from app.postgres import migrate
@@ -28,12 +30,15 @@ from app.windows import folded, newest
 from benchmarks.conversing import CONTEXT_WINDOW, Talk, begun
 from benchmarks.predicting import percentile
 from domain.compaction import PERCENTAGE_DEFAULT, CompactionMode
+from domain.conversation import ConversationSettings, StartConversation
 from projections.compaction import Plan, plan_of
 from projections.cuts import Bonds
 from projections.window import Window, window_of
 from tests.databases import Cluster
+from tests.examples import AGENT_ID, SYSTEM
 
 MESSAGES: Final = 10_000
+FORK: Final = "conv-ffffffff-ffff-4fff-8fff-ffffffffffff"
 COMPACTIONS: Final = 20
 MODES: Final[tuple[CompactionMode, ...]] = get_args(CompactionMode)
 NEW_FACTS: Final = 5
@@ -75,6 +80,9 @@ async def said(url: str) -> Talk:
             await talk.go_on(stretch)
             await talk.compact()
         await talk.go_on(MESSAGES - talk.messages)
+        parent = parent_at(log.store, talk.stream, talk.version)
+        command = StartConversation(AGENT_ID, SYSTEM, ConversationSettings(), parent)
+        await Execute(log).fork(FORK, command, parent, "user")
     return talk
 
 
@@ -96,10 +104,17 @@ class Measuring:
         yield self._cold("cold, just after a compaction", [self.talk.compacted[-1]])
         yield self._cold("cold, just before the next one", [self.talk.version])
         yield self._cold("cold, at a random offset", self._offsets())
+        yield self._fork()
         yield self._cached("cached, nothing new", 0)
         yield self._cached(f"cached, {NEW_FACTS} new facts", NEW_FACTS)
         for mode in MODES:
             yield self._planned(mode)
+
+    def _fork(self) -> Timed:
+        found = folded(self.store, FORK)
+        assert len(found.items) == len(self.window.items)
+        took_ms = timed(lambda: folded(self.store, FORK))
+        return Timed("cold, of a fork of it", len(found.items), took_ms, COLD_MS)
 
     def _offsets(self) -> list[int]:
         return random.Random(1).sample(range(1, self.talk.version), RANDOM_OFFSETS)

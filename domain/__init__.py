@@ -1,1 +1,1 @@
-"""What is true of conversations, agents and blocks: pure rules, no I/O, no clock, no randomness."""
+"""What is true of conversations, agents, blocks and archives: pure rules, no I/O, no clock, no randomness."""

@@ -5,13 +5,18 @@ from typing import Any, Final, Literal, TypeAlias, assert_never
 
 from domain.errors import NotFound, Refused
 from domain.event import Command, Decider, Event, Value
+from domain.sleeptime import Sleeptime
+
+TOOLS_MAX: Final = 128
 
 
 class AgentSettings(Value):
     """What an agent is, beside its history. `model` is a handle, `provider/name`.
 
     `block_ids` are the blocks in its system prompt, in the order they were attached; `tools` are
-    names of the server's, and `approval_tools` those of them that run only if the client approves.
+    names of the server's, `approval_tools` those of them that run only if the client approves, and
+    `terminal_tools` those whose success ends the turn.
+    With `enable_sleeptime` its memory is consolidated as `sleeptime` says, or by default.
     """
 
     name: str
@@ -32,6 +37,8 @@ class AgentSettings(Value):
     hidden: bool | None = None
     tools: tuple[str, ...] = ()
     approval_tools: tuple[str, ...] = ()
+    terminal_tools: tuple[str, ...] = ()
+    sleeptime: Sleeptime | None = None
 
 
 class AgentCreated(Event):
@@ -63,6 +70,8 @@ class AgentChanged(Event):
     hidden: bool | None = None
     tools: tuple[str, ...] | None = None
     approval_tools: tuple[str, ...] | None = None
+    terminal_tools: tuple[str, ...] | None = None
+    sleeptime: Sleeptime | None = None
 
 
 class AgentDeleted(Event):
@@ -135,11 +144,43 @@ class DetachBlock(Command):
 
 
 @dataclass(frozen=True, slots=True)
+class AttachTool(Command):
+    """Give the agent a tool; one that is new to it runs only with approval if `gated`."""
+
+    name: str
+    gated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DetachTool(Command):
+    """Take a tool away."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class GateTool(Command):
+    """Have a tool run only with the client's approval, or without again."""
+
+    name: str
+    gated: bool
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteAgent(Command):
     """Put an end to an agent."""
 
 
-AgentCommand: TypeAlias = CreateAgent | ChangeAgent | AttachBlock | DetachBlock | DeleteAgent
+AgentCommand: TypeAlias = (
+    CreateAgent
+    | ChangeAgent
+    | AttachBlock
+    | DetachBlock
+    | AttachTool
+    | DetachTool
+    | GateTool
+    | DeleteAgent
+)
 
 
 def decide(state: Agent, command: AgentCommand) -> list[AgentEvent]:
@@ -157,6 +198,12 @@ def decide(state: Agent, command: AgentCommand) -> list[AgentEvent]:
             return _change(now, {"block_ids": (*others, command.block_id)})
         case DetachBlock():
             return _detach(now, command.block_id)
+        case AttachTool():
+            return _attach_tool(now, command)
+        case DetachTool():
+            return _detach_tool(now, command.name)
+        case GateTool():
+            return _change(now, {"approval_tools": _gated(now, command.name, command.gated)})
         case DeleteAgent():
             return [AgentDeleted()]
         case _:
@@ -178,6 +225,35 @@ def _detach(now: AgentSettings, block_id: str) -> list[AgentEvent]:
     if block_id not in now.block_ids:
         raise NotFound("Block", block_id)
     return _change(now, {"block_ids": tuple(one for one in now.block_ids if one != block_id)})
+
+
+def _attach_tool(now: AgentSettings, command: AttachTool) -> list[AgentEvent]:
+    if command.name in now.tools:
+        return []
+    if len(now.tools) >= TOOLS_MAX:
+        raise Refused(f"An agent has at most {TOOLS_MAX} tools.")
+    changes: dict[str, Any] = {"tools": (*now.tools, command.name)}
+    if command.gated:
+        changes["approval_tools"] = _gated(now, command.name, True)
+    return _change(now, changes)
+
+
+def _detach_tool(now: AgentSettings, name: str) -> list[AgentEvent]:
+    if name not in now.tools:
+        raise NotFound("Tool", name)
+    return _change(
+        now,
+        {
+            "tools": tuple(one for one in now.tools if one != name),
+            "approval_tools": _gated(now, name, False),
+            "terminal_tools": tuple(one for one in now.terminal_tools if one != name),
+        },
+    )
+
+
+def _gated(now: AgentSettings, name: str, gated: bool) -> tuple[str, ...]:
+    others = tuple(one for one in now.approval_tools if one != name)
+    return (*others, name) if gated else others
 
 
 agent: Final[Decider[Agent, AgentCommand, AgentEvent]] = Decider(

@@ -3,12 +3,25 @@
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias, assert_never
 
+from domain.block_edits import Edit, edited
 from domain.errors import NotFound, Refused
 from domain.event import Command, Decider, Event, Value
 from domain.run import Cause
 
-# Letta's own default (contract section 11.2); shown to the model, not enforced.
+# Letta's own default (contract section 11.2); shown to the model, whose own edits keep to it.
 BLOCK_LIMIT_DEFAULT: Final = 100_000
+# What nobody's block may hold more of, whatever its limit.
+VALUE_CHARS_MAX: Final = 1024 * 1024
+# The newest tool calls that have edited the block: one that comes again after a crash is among them.
+CAUSES_MAX: Final = 256
+
+
+class BlockMoved(Refused):
+    """The block is no longer at the version that the request is based on."""
+
+    def __init__(self, version: int, base_version: int) -> None:
+        super().__init__(f"The block is at version {version}, not at {base_version}.")
+        self.version = version
 
 
 class BlockSettings(Value):
@@ -32,7 +45,10 @@ class BlockCreated(Event):
 
 
 class BlockChanged(Event):
-    """A block changed; only what did is there. `base_version` is what the editor had seen."""
+    """A block changed; only what did is there. `base_version` is what the editor had seen.
+
+    `reverted_to` is the version that the block was made to be like again.
+    """
 
     type: Literal["block.changed"] = "block.changed"
     base_version: int
@@ -45,6 +61,7 @@ class BlockChanged(Event):
     tags: tuple[str, ...] | None = None
     hidden: bool | None = None
     cause: Cause | None = None
+    reverted_to: int | None = None
 
 
 class BlockDeleted(Event):
@@ -58,11 +75,15 @@ BlockEvent: TypeAlias = BlockCreated | BlockChanged | BlockDeleted
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A block as it stands; `settings` is None before it is created."""
+    """A block as it stands; `settings` is None before it is created.
+
+    `causes` are the tool calls that edited it last.
+    """
 
     settings: BlockSettings | None = None
     version: int = 0
     deleted: bool = False
+    causes: tuple[Cause, ...] = ()
 
 
 def evolve(state: Block, event: BlockEvent, version: int) -> Block:
@@ -71,7 +92,8 @@ def evolve(state: Block, event: BlockEvent, version: int) -> Block:
         case BlockCreated():
             return replace(state, settings=event.settings, version=version)
         case BlockChanged():
-            return replace(state, settings=_after(state, event), version=version)
+            changed = replace(state, settings=_after(state, event), version=version)
+            return changed if event.cause is None else _with_cause(changed, event.cause)
         case BlockDeleted():
             return replace(state, deleted=True, version=version)
         case _:
@@ -83,9 +105,13 @@ def _after(state: Block, event: BlockChanged) -> BlockSettings | None:
     return None if state.settings is None else state.settings.model_copy(update=changes)
 
 
+def _with_cause(state: Block, cause: Cause) -> Block:
+    return replace(state, causes=(*state.causes, cause)[-CAUSES_MAX:])
+
+
 def changed_fields(event: BlockChanged) -> set[str]:
     """Name the settings that a change carries."""
-    return event.model_fields_set - {"type", "base_version", "cause"}
+    return event.model_fields_set - {"type", "base_version", "cause", "reverted_to"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +123,23 @@ class CreateBlock(Command):
 
 @dataclass(frozen=True, slots=True)
 class ChangeBlock(Command):
-    """Set what `changes` names. `base_version` refuses the change if the block has moved on."""
+    """Set what `changes` names. `base_version` refuses the change if the block has moved on.
+
+    A change with a `cause` that has had its effect is none. `reverted_to` says where it comes from.
+    """
 
     changes: dict[str, Any]
     base_version: int | None = None
     cause: Cause | None = None
+    reverted_to: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EditBlock(Command):
+    """Edit the text as it is when this is decided, once for each `cause`, within the limit."""
+
+    edit: Edit
+    cause: Cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +147,7 @@ class DeleteBlock(Command):
     """Put an end to a block."""
 
 
-BlockCommand: TypeAlias = CreateBlock | ChangeBlock | DeleteBlock
+BlockCommand: TypeAlias = CreateBlock | ChangeBlock | EditBlock | DeleteBlock
 
 
 def decide(state: Block, command: BlockCommand) -> list[BlockEvent]:
@@ -121,6 +159,8 @@ def decide(state: Block, command: BlockCommand) -> list[BlockEvent]:
     match command:
         case ChangeBlock():
             return _change(state, state.settings, command)
+        case EditBlock():
+            return _edit(state, state.settings, command)
         case DeleteBlock():
             return [BlockDeleted()]
         case _:
@@ -134,16 +174,39 @@ def _create(state: Block, command: CreateBlock) -> list[BlockEvent]:
 
 
 def _change(state: Block, now: BlockSettings, command: ChangeBlock) -> list[BlockEvent]:
+    if command.cause is not None and command.cause in state.causes:
+        return []
     if command.base_version not in (None, state.version):
-        raise Refused(f"The block is at version {state.version}, not at {command.base_version}.")
+        raise BlockMoved(state.version, command.base_version)
     changed: dict[str, Any] = {
         name: value for name, value in command.changes.items() if getattr(now, name) != value
     }
     if not changed:
         return []
-    if command.cause is not None:
-        changed["cause"] = command.cause
+    for name in ("cause", "reverted_to"):
+        if (value := getattr(command, name)) is not None:
+            changed[name] = value
     return [BlockChanged(base_version=state.version, **changed)]
+
+
+def _edit(state: Block, now: BlockSettings, command: EditBlock) -> list[BlockEvent]:
+    if command.cause in state.causes:
+        return []
+    if now.read_only:
+        raise Refused("The block is read-only.")
+    value = edited(now.value, command.edit)
+    _check_size(now, len(value))
+    return _change(state, now, ChangeBlock({"value": value}, cause=command.cause))
+
+
+def _check_size(now: BlockSettings, size: int) -> None:
+    """Refuse what is over the limit, but not what brings a block that is over it nearer to it."""
+    limit = min(now.limit, VALUE_CHARS_MAX)
+    if size > limit and size >= len(now.value):
+        raise Refused(
+            f"With this the block would have {size} characters, and its limit is {limit}: it has "
+            f"{len(now.value)} now."
+        )
 
 
 block: Final[Decider[Block, BlockCommand, BlockEvent]] = Decider(

@@ -7,8 +7,9 @@ from domain.event import Value
 CompactionMode: TypeAlias = Literal[
     "all", "sliding_window", "self_compact_all", "self_compact_sliding_window"
 ]
+# `import`: what had left its window before it came here.
 CompactionTrigger: TypeAlias = Literal[
-    "manual", "post_step_context_check", "context_window_exceeded"
+    "manual", "post_step_context_check", "context_window_exceeded", "import"
 ]
 
 MODE_DEFAULT: Final[CompactionMode] = "sliding_window"

@@ -6,12 +6,13 @@ from typing import Annotated, Final, TypeAlias, get_args
 from pydantic import Field
 
 from domain.agent import AgentEvent
+from domain.archive import ArchiveEvent
 from domain.block import BlockEvent
 from domain.conversation import ConversationEvent
 from domain.event import Event
 
 AnyEvent: TypeAlias = Annotated[
-    ConversationEvent | AgentEvent | BlockEvent, Field(discriminator="type")
+    ConversationEvent | AgentEvent | BlockEvent | ArchiveEvent, Field(discriminator="type")
 ]
 
 DELTA: Final = "step.delta"
@@ -19,7 +20,7 @@ DELTA: Final = "step.delta"
 REGISTRY: Final = MappingProxyType(
     {
         str(fact.model_fields["type"].default): fact
-        for union in (ConversationEvent, AgentEvent, BlockEvent)
+        for union in (ConversationEvent, AgentEvent, BlockEvent, ArchiveEvent)
         for fact in get_args(union)
     }
 )

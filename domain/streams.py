@@ -11,16 +11,24 @@ _UUID4: Final = "[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]
 CONVERSATION: Final = "conv"
 AGENT: Final = "agent"
 BLOCK: Final = "block"
+ARCHIVE: Final = "archive"
+PASSAGE: Final = "passage"
 MESSAGE: Final = "message"
 RUN: Final = "run"
 STEP: Final = "step"
 PING: Final = "ping"
 USER: Final = "user"
 COMPACTION: Final = "compaction"
+TOOL: Final = "tool"
+MCP_SERVER: Final = "mcp_server"
+CONSOLIDATION: Final = "consolidation"
 
 _PATTERNS: Final = {
     prefix: re.compile(f"{prefix}-{_UUID4}")
-    for prefix in (CONVERSATION, AGENT, BLOCK, MESSAGE, RUN, STEP, USER, COMPACTION)
+    for prefix in (
+        *(CONVERSATION, AGENT, BLOCK, ARCHIVE, MESSAGE, RUN, STEP, USER),
+        *(COMPACTION, CONSOLIDATION, TOOL, MCP_SERVER),
+    )
 }
 
 
@@ -52,6 +60,16 @@ def default_conversation(agent_id: str) -> str:
 def is_default(conversation_id: str, agent_id: str) -> bool:
     """Tell whether a conversation is an agent's own."""
     return conversation_id == default_conversation(agent_id)
+
+
+def archive_of(agent_id: str) -> str:
+    """Give the stream of an agent's own archive, which begins with its first passage."""
+    return f"{ARCHIVE}-{agent_id.split('-', 1)[1]}"
+
+
+def owner_of(archive_id: str) -> str:
+    """Give the agent whose own archive this is."""
+    return f"{AGENT}-{archive_id.split('-', 1)[1]}"
 
 
 def derived_id(prefix: str, source: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from domain.conversation import (
+    ConsolidationQueued,
     MessageAppended,
     MessageQueued,
     WindowCompacted,
@@ -57,7 +58,7 @@ def response_of(facts: Sequence[Recorded[Any]], run_id: str) -> LettaResponse:
     return {
         "messages": only([item for _, item in placed], request.filters),
         "stop_reason": {"message_type": "stop_reason", "stop_reason": ending.stop_reason},
-        "usage": usage_shown(ending.usage),
+        "usage": usage_shown(ending.usage, _led_to(facts, run_id)),
         "logprobs": None,
         "turns": None,
     }
@@ -97,6 +98,16 @@ def _summaries(facts: Sequence[Recorded[Any]], run_id: str) -> list[tuple[int, M
         (fact.version, summary_message(fact, steps.get(begun.get(fact.event.compaction_id) or 0)))
         for fact in own
         if _is(fact, WindowCompacted)
+    ]
+
+
+def _led_to(facts: Sequence[Recorded[Any]], run_id: str) -> list[str]:
+    """Name the runs that a run's end led to: those that consolidate memory."""
+    own = {run_id, *_joined(facts, run_id)}
+    return [
+        fact.event.run_id
+        for fact in facts
+        if isinstance(fact.event, ConsolidationQueued) and fact.event.after_run in own
     ]
 
 

@@ -8,6 +8,8 @@ from domain.compaction import CompactionMode, CompactionSettings, CompactionTrig
 from domain.conversation import (
     Attempt,
     CompactionFailure,
+    Inherited,
+    Lineage,
     WindowCompactionFailed,
     WindowCompactionStarted,
 )
@@ -24,12 +26,14 @@ CompactionStatus: TypeAlias = Literal["running", "failed", "active", "undone", "
 class CompactionRow(Value):
     """A compaction in a list. `offset` is where it was recorded, or begun while it is running.
 
-    What is not known of one that failed or is running is null. `undone_at` is an offset.
+    What is not known of one that failed or is running is null. `undone_at` is an offset. `stream` is
+    there only for what a fork inherited, and `undone_stream` if it was undone before the fork.
     """
 
     compaction_id: str
     status: CompactionStatus
     offset: int
+    stream: Inherited = None
     at: datetime
     by: str
     trigger: CompactionTrigger
@@ -46,13 +50,15 @@ class CompactionRow(Value):
     reason: CompactionFailure | None = None
     detail: str | None = None
     undone_at: int | None = None
+    undone_stream: Inherited = None
 
 
 class CompactionShown(CompactionRow):
     """A compaction in full: what left the window and what stayed, the summary, what it kept.
 
     `evicted` are the messages as they stood in the window at offset `planned_at`; `kept` the
-    offsets of those that stayed.
+    offsets of those that stayed, which count back from 0 for what a fork had inherited. Of what a
+    fork inherited, `planned_at`, `kept` and the cutoffs are its ancestor's, `stream`.
     """
 
     settings: CompactionSettings | None = None
@@ -83,7 +89,9 @@ def history_of(facts: Iterable[Recorded[Any]]) -> list[CompactionRow]:
             begun[fact.event.compaction_id] = fact
         elif isinstance(fact.event, WindowCompactionFailed):
             failed[fact.event.compaction_id] = fact
-    return [_row(start, marks, failed.get(key)) for key, start in begun.items()]
+    rows = (_row(start, marks, failed.get(key)) for key, start in begun.items())
+    # What was under way when a fork began is so in its parent alone.
+    return [one for one in rows if one.status != "running" or one.stream is None]
 
 
 def _row(
@@ -91,22 +99,22 @@ def _row(
 ) -> CompactionRow:
     compaction = marks.compactions.get(begun.event.compaction_id)
     if compaction is not None:
-        return CompactionRow(**_recorded(compaction))
+        return CompactionRow(**_recorded(compaction, marks.lineage))
     started = begun.event
+    stream, offset = marks.lineage.named((failed or begun).version)
     common: dict[str, Any] = {
         "compaction_id": started.compaction_id,
         "trigger": started.trigger,
         "run_id": started.run_id,
         "context_window": started.context_window,
         "tokens_before": started.tokens,
+        "offset": offset,
+        "stream": stream,
     }
     if failed is None:
-        return CompactionRow(
-            status="running", offset=begun.version, at=begun.at, by=begun.by, **common
-        )
+        return CompactionRow(status="running", at=begun.at, by=begun.by, **common)
     return CompactionRow(
         status="failed",
-        offset=failed.version,
         at=failed.at,
         by=failed.by,
         reason=failed.event.reason,
@@ -115,12 +123,16 @@ def _row(
     )
 
 
-def _recorded(compaction: Compaction) -> dict[str, Any]:
+def _recorded(compaction: Compaction, lineage: Lineage) -> dict[str, Any]:
     fact, audit = compaction.fact, compaction.fact.event.audit
+    stream, offset = lineage.named(fact.version)
+    undone = compaction.undone_at
+    undone_stream, undone_at = (None, None) if undone is None else lineage.named(undone)
     return {
         "compaction_id": fact.event.compaction_id,
         "status": status_of(compaction),
-        "offset": fact.version,
+        "offset": offset,
+        "stream": stream,
         "at": fact.at,
         "by": fact.by,
         "trigger": audit.trigger,
@@ -134,7 +146,8 @@ def _recorded(compaction: Compaction) -> dict[str, Any]:
         "model": audit.model,
         "retention": audit.retention.score,
         "duration_ms": audit.duration_ms,
-        "undone_at": compaction.undone_at,
+        "undone_at": undone_at,
+        "undone_stream": undone_stream,
     }
 
 
@@ -149,22 +162,37 @@ def compaction_shown(compaction: Compaction, before: Window) -> CompactionShown:
     """Show a recorded compaction in full; `before` is the window that it was planned on."""
     event = compaction.fact.event
     audit, leaving = event.audit, compaction.offsets
-    messages = shown(before).messages
+    lineage, messages = before.marks.lineage, shown(before).messages
+    places = [item.offset for item in before.items]
     return CompactionShown(
-        **_recorded(compaction),
+        **_recorded(compaction, lineage),
         settings=audit.settings,
         attempts=audit.attempts,
         planned_at=audit.planned_at,
         cutoff_before=audit.cutoff_before,
         cutoff_after=audit.cutoff_after,
-        ranges=event.evicted.ranges,
-        evicted=tuple(one for one in messages if one.offset in leaving),
-        kept=tuple(one.offset for one in messages if one.offset not in leaving),
+        ranges=lineage.named_spans(event.evicted.ranges),
+        evicted=tuple(one for one, at in zip(messages, places, strict=True) if at in leaving),
+        kept=tuple(at for at in places if at not in leaving),
         summary=event.summary,
         summary_message_id=event.summary_message_id,
         retained=audit.retention,
         recompiled=event.system is not None,
     )
+
+
+def inherited(there: CompactionShown, compaction: Compaction, marks: Marks) -> CompactionShown:
+    """Show a compaction that a fork inherited: as its ancestor has it, but as it holds in the fork."""
+    owner = compaction.fact.stream
+    mine = {
+        "evicted": tuple(
+            one.model_copy(update={"stream": one.stream or owner}) for one in there.evicted
+        ),
+        "ranges": tuple(
+            one.model_copy(update={"stream": one.stream or owner}) for one in there.ranges
+        ),
+    }
+    return there.model_copy(update={**_recorded(compaction, marks.lineage), **mine})
 
 
 def failure_shown(row: CompactionRow, attempts: tuple[Attempt, ...]) -> CompactionShown:

@@ -4,12 +4,13 @@ A fact makes at most one numbered frame, and its number is the fact's offset. Li
 the same facts make the same bytes; only deltas of superseded steps are kept from later readers.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import orjson
 
 from domain.conversation import (
+    ConsolidationQueued,
     MessageAppended,
     MessageQueued,
     WindowCompacted,
@@ -84,6 +85,8 @@ class Frames:
         self._waiting: set[int] = set()
         # The steps after which compactions began.
         self._compacting: dict[str, int | None] = {}
+        # The runs that its end led to.
+        self._led_to: list[str] = []
 
     def of(self, fact: Recorded[Any]) -> Sent | None:  # noqa: C901 - one case a fact
         """Give what this fact has the client be sent, None if nothing."""
@@ -111,8 +114,10 @@ class Frames:
                 self._run_ids.add(event.run_id)
             case StepSuperseded() as event if event.s in self._steps:
                 return self._superseded(fact, event)
+            case ConsolidationQueued() as event if event.after_run in self._run_ids:
+                self._led_to.append(event.run_id)
             case RunFinished() as event if event.run_id == self._run_id:
-                return Sent(None, ending(event), end=True)
+                return Sent(None, ending(event, self._led_to), end=True)
             case _:
                 pass
         return None
@@ -190,14 +195,14 @@ class Frames:
         return self._request.filters is None or message_type in self._request.filters
 
 
-def ending(event: RunFinished) -> bytes:
+def ending(event: RunFinished, led_to: Sequence[str] = ()) -> bytes:
     """Give the unnumbered frames that close a run: written at once, sent whole."""
     stop = sse({"message_type": "stop_reason", "stop_reason": event.stop_reason})
     if event.error is not None:
         return stop + sse(error_shown(event), "error") + DONE
     if event.status == "cancelled":
         return stop + DONE
-    return stop + sse(usage_shown(event.usage)) + DONE
+    return stop + sse(usage_shown(event.usage, led_to)) + DONE
 
 
 def error_shown(event: RunFinished) -> ErrorShown:
@@ -213,15 +218,15 @@ def error_shown(event: RunFinished) -> ErrorShown:
     }
 
 
-def usage_shown(usage: RunUsage) -> UsageShown:
-    """Show the tokens of a run."""
+def usage_shown(usage: RunUsage, led_to: Sequence[str] = ()) -> UsageShown:
+    """Show the tokens of a run, and name the runs that its end led to."""
     return {
         "message_type": "usage_statistics",
         "completion_tokens": usage.output_tokens,
         "prompt_tokens": usage.input_tokens,
         "total_tokens": usage.input_tokens + usage.output_tokens,
         "step_count": usage.step_count,
-        "run_ids": None,
+        "run_ids": [*led_to] or None,
         "cached_input_tokens": usage.cached_input_tokens,
         "cache_write_tokens": usage.cache_write_tokens,
         "reasoning_tokens": usage.reasoning_tokens,

@@ -142,6 +142,7 @@ class AgentDescribed(Value):
     model_settings: Document | None = None
     tools: Annotated[tuple[Name, ...], Field(max_length=128)] | None = None
     approval_tools: Annotated[tuple[Name, ...], Field(max_length=128)] | None = None
+    terminal_tools: Annotated[tuple[Name, ...], Field(max_length=128)] | None = None
     blocks: Annotated[tuple[BlockDescribed, ...], Field(max_length=64)] | None = None
 
 

@@ -110,8 +110,12 @@ def _of_step(step: Step, index: int, seq_id: int | None) -> Common:
 
 def system_message(fact: Recorded[ConversationStarted]) -> SystemMessage:
     """Show the compiled system prompt: a conversation's first message."""
-    common = _common(system_message_id(fact.stream), date_of(fact.at))
-    return {**common, "message_type": "system_message", "content": fact.event.system.text}
+    return prompt_message(system_message_id(fact.stream), fact.at, fact.event.system.text)
+
+
+def prompt_message(message_id: str, at: datetime, text: str) -> SystemMessage:
+    """Show a system prompt as a message."""
+    return {**_common(message_id, date_of(at)), "message_type": "system_message", "content": text}
 
 
 def input_message(

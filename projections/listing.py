@@ -14,7 +14,7 @@ from projections.letta import (
     system_message,
     tool_return,
 )
-from projections.marks import marks_of
+from projections.marks import Marks, marks_of
 from projections.wire import Message
 
 # Facts that a list is made of: their stored types.
@@ -55,7 +55,7 @@ class Listing:
                 return fact.version, [input_message(fact)]
             case ToolFinished():
                 return fact.version, [tool_return(fact)]
-            case WindowCompacted():
+            case WindowCompacted() as event if event.summary:
                 return fact.version, [summary_as_user(fact)]
             case StepStarted():
                 self._steps[fact.version] = Step.of(fact)
@@ -86,7 +86,11 @@ def messages_of(
 
 def unlisted(facts: Iterable[Recorded[Any]]) -> frozenset[str]:
     """Name the messages that lists leave out: those rolled back, summaries that hold no more."""
-    marks = marks_of(facts)
+    return left_out(marks_of(facts))
+
+
+def left_out(marks: Marks) -> frozenset[str]:
+    """Name the messages that lists leave out, but those before a reset, which are any number."""
     return marks.hidden.union(
         one.fact.event.summary_message_id for one in marks.compactions.values() if not one.active
     )

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from domain.conversation import (
     ConversationStarted,
+    Lineage,
     MessageChanged,
     System,
     WindowCompacted,
@@ -95,9 +96,10 @@ class Compaction:
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """All of them up to offset `at`.
+    """All of them up to offset `at`. In a fork offsets are places: those inherited are 0 and less.
 
-    At offset `changed_at` the system prompt, or what is hidden, changed for the last time.
+    At offset `changed_at` the system prompt, or what is hidden, changed for the last time. What came
+    up to offset `emptied` has left the window, and up to `unlisted` the message lists as well.
     """
 
     at: int = 0
@@ -106,6 +108,9 @@ class Marks:
     hidden: frozenset[str] = frozenset()
     pinned: frozenset[str] = frozenset()
     systems: tuple[SystemAt, ...] = ()
+    emptied: int | None = None
+    unlisted: int | None = None
+    lineage: Lineage = field(default_factory=Lineage)
 
     @property
     def active(self) -> tuple[Compaction, ...]:
@@ -115,13 +120,19 @@ class Marks:
     @property
     def evicted(self) -> Offsets:
         """The offsets that are out of the window."""
-        return Offsets(spans for one in self.active for spans in one.ranges)
+        first = self.lineage.beginning + 1
+        before = [] if self.emptied is None else [(first, self.emptied)]
+        return Offsets([*before, *(spans for one in self.active for spans in one.ranges)])
 
     @property
     def system(self) -> SystemAt | None:
         """The newest system prompt that is in force."""
         own = (_system_of(one) for one in self.active)
         return max((*self.systems, *(one for one in own if one)), key=_offset, default=None)
+
+    def unlists(self, place: int) -> bool:
+        """Tell whether a reset took what is at a place out of the lists."""
+        return self.unlisted is not None and place <= self.unlisted
 
     def same_as_at(self, offset: int) -> bool:
         """Tell whether all that was in the window at an offset is in it, and nothing else of then."""
@@ -133,10 +144,13 @@ class Marks:
         return _set(self, compaction_id, at, undone_at=at)
 
     def summaries(self) -> Iterator[SummaryItem]:
-        """Give the summaries of the compactions that hold and that no other has evicted."""
+        """Give the summaries of the compactions that hold and that no other has evicted.
+
+        What was evicted before it was imported may have left without a summary: its is empty.
+        """
         evicted = self.evicted
         for one in self.active:
-            if one.fact.version not in evicted:
+            if one.fact.version not in evicted and one.fact.event.summary:
                 yield summary_of(one.fact)
 
 
@@ -191,9 +205,11 @@ def evolve_marks(marks: Marks, fact: Recorded[Any]) -> Marks:
     """Give the marks after `fact`."""
     at = fact.version
     match fact.event:
-        case ConversationStarted() | WindowRecompiled() as event:
-            systems = (*marks.systems[:1], _system_at(fact, event.system))
-            return replace(marks, at=at, systems=systems, changed_at=at)
+        case ConversationStarted(parent=parent) if parent is not None:
+            marks = replace(marks, lineage=marks.lineage.forked(parent))
+            return _with_system(marks, fact)
+        case ConversationStarted() | WindowRecompiled():
+            return _with_system(marks, fact)
         case WindowCompacted() as event:
             known = {**marks.compactions, event.compaction_id: Compaction(fact)}
             return replace(marks, at=at, compactions=MappingProxyType(known))
@@ -203,7 +219,7 @@ def evolve_marks(marks: Marks, fact: Recorded[Any]) -> Marks:
             return _set(marks, event.compaction_id, at, undone_at=None)
         case WindowRolledBack() as event:
             hidden = marks.hidden.union(event.message_ids)
-            marks = replace(marks, at=at, hidden=hidden, changed_at=at)
+            marks = _emptied(replace(marks, at=at, hidden=hidden, changed_at=at), event)
             for compaction_id in event.compaction_ids:
                 marks = _set(marks, compaction_id, at, rolled_back_at=at)
             return marks
@@ -213,6 +229,18 @@ def evolve_marks(marks: Marks, fact: Recorded[Any]) -> Marks:
             return replace(marks, at=at, pinned=marks.pinned - {event.message_id})
         case _:
             return marks
+
+
+def _emptied(marks: Marks, event: WindowRolledBack) -> Marks:
+    if event.through is None:
+        return marks
+    unlisted = marks.unlisted if event.listed else event.through
+    return replace(marks, emptied=event.through, unlisted=unlisted, pinned=frozenset())
+
+
+def _with_system(marks: Marks, fact: Recorded[ConversationStarted | WindowRecompiled]) -> Marks:
+    systems = (*marks.systems[:1], _system_at(fact, fact.event.system))
+    return replace(marks, at=fact.version, systems=systems, changed_at=fact.version)
 
 
 def _set(marks: Marks, compaction_id: str, at: int, **changes: int | None) -> Marks:

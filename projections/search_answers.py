@@ -1,9 +1,10 @@
 """What a search finds, and what is read where it found it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from domain.conversation import Lineage
 from projections.search_questions import Correction
 from projections.search_texts import Kind, Role
 
@@ -26,10 +27,14 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class SearchAnswer:
-    """The hits, the best first, and which words were taken for others."""
+    """The hits, the best first, and which words were taken for others.
+
+    A hit with a place of 0 or less is a fork's ancestor's: `lineage` tells whose.
+    """
 
     hits: tuple[Hit, ...] = ()
     corrections: tuple[Correction, ...] = ()
+    lineage: Lineage = field(default_factory=Lineage)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,14 @@ class Posting(NamedTuple):
     terms: int
 
 
+class Mention(NamedTuple):
+    """A posting of some conversation: that its text of this version has a term."""
+
+    stream: str
+    version: int
+    terms: int
+
+
 class Weights(NamedTuple):
     """How texts are ranked."""
 
@@ -37,6 +45,8 @@ class Weights(NamedTuple):
 
 
 BY_PASSAGE: Final = Weights()
+# For texts that stand alone: what is beside one says nothing of it.
+BY_TEXT: Final = Weights(nearness=(), passage_share=0.0)
 
 
 def ranked(

@@ -1,8 +1,9 @@
-"""What is said in a conversation: the words of each fact that has any, as search knows them."""
+"""What is said in a conversation or kept in an archive: each fact's words, as search knows them."""
 
 import re
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
+from domain.archive import PassageInserted
 from domain.content import text_of
 from domain.conversation import MessageAppended
 from domain.event import Recorded
@@ -42,6 +43,8 @@ def _said_in(fact: Recorded[Any]) -> Said | None:
     match fact.event:
         case MessageAppended(role="user" | "system" | "assistant" as role, content=content):
             return Said(fact.version, role, "words", text_of(content or ""))
+        case PassageInserted(text=text):
+            return Said(fact.version, "assistant", "words", text)
         case StepPart(kind="text") as event:
             return Said(event.s, "assistant", "words", event.text or "")
         case StepPart(kind="call", call=CalledTool() as call) as event if not _looks_back(call):

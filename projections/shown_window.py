@@ -3,6 +3,7 @@
 from typing import Literal
 
 from domain.content import InputPart, OutputPart, Text, ToolResult
+from domain.conversation import Inherited
 from domain.event import Value
 from projections.items import (
     Item,
@@ -14,6 +15,7 @@ from projections.items import (
     result_of,
     spoken,
 )
+from projections.marks import Marks
 from projections.sizes import WindowTokens, size_of, tokens_of
 from projections.summary import packed
 from projections.window import Window
@@ -32,10 +34,12 @@ class WindowSystem(Value):
 class WindowMessage(Value):
     """A message in a window, with the offset it comes from, and its size in tokens, estimated.
 
-    A summary names its compaction.
+    The offset is that of `stream`, which is there only for what a fork inherited. A summary names
+    its compaction.
     """
 
     offset: int
+    stream: Inherited = None
     message_id: str
     role: Literal["user", "system", "assistant", "tool", "summary"]
     parts: tuple[InputPart | OutputPart | ToolResult, ...]
@@ -46,7 +50,10 @@ class WindowMessage(Value):
 
 
 class WindowAnswer(Value):
-    """A window, and where each part of it came from."""
+    """A window, and where each part of it came from.
+
+    `cutoff_stream` is there only where the cutoff is an offset of a fork's ancestor's.
+    """
 
     at: int
     system: WindowSystem | None
@@ -54,19 +61,23 @@ class WindowAnswer(Value):
     messages: tuple[WindowMessage, ...]
     tokens: WindowTokens
     cutoff: int | None
+    cutoff_stream: Inherited = None
     compaction_id: str | None
 
 
 def shown(window: Window) -> WindowAnswer:
     """Give a window in the form of the API."""
-    summary = window.summary
+    summary, marks = window.summary, window.marks
+    cutoff = window.cutoff
+    cutoff_stream, cutoff = (None, None) if cutoff is None else marks.lineage.named(cutoff)
     return WindowAnswer(
         at=window.at,
         system=_shown_system(window.system),
         summary=None if summary is None else summary.summary,
-        messages=tuple(_shown_item(item, window.marks.pinned) for item in window.items),
+        messages=tuple(_shown_item(item, marks) for item in window.items),
         tokens=tokens_of(window),
-        cutoff=window.cutoff,
+        cutoff=cutoff,
+        cutoff_stream=cutoff_stream,
         compaction_id=None if summary is None else summary.compaction_id,
     )
 
@@ -83,16 +94,18 @@ def _shown_system(found: SystemAt | None) -> WindowSystem | None:
     )
 
 
-def _shown_item(item: Item, pinned: frozenset[str]) -> WindowMessage:
+def _shown_item(item: Item, marks: Marks) -> WindowMessage:
     role, parts = _said(item)
+    stream, offset = marks.lineage.named(item.offset)
     return WindowMessage(
-        offset=item.offset,
+        offset=offset,
+        stream=stream,
         message_id=item.message_id,
         role=role,
         parts=parts,
         tokens=size_of(item),
         interrupted=isinstance(item, StepItem) and item.interrupted,
-        pinned=item.message_id in pinned,
+        pinned=item.message_id in marks.pinned,
         compaction_id=item.compaction_id if isinstance(item, SummaryItem) else None,
     )
 

@@ -1,81 +1,36 @@
-"""The model calls of a run, those that were taken again included."""
+"""A step's row in the read table of model calls: those that were taken again have one, too."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any, Literal
+from typing import Final
 
 from domain.event import Recorded
-from domain.run import (
-    Failure,
-    RunClaimed,
-    RunFinished,
-    StepFinished,
-    StepStarted,
-    StepSuperseded,
-    Usage,
-)
+from domain.run import Failure, StepFinished, StepStarted, StepSuperseded
+from projections.columns import Scalar, sortable
 
-STATUSES: dict[str, Literal["success", "failed", "cancelled"]] = {
-    "ok": "success",
-    "failed": "failed",
-    "interrupted": "cancelled",
-}
+STATUSES: Final = {"ok": "success", "failed": "failed", "interrupted": "cancelled"}
 
 
-@dataclass(frozen=True, slots=True)
-class StepTaken:
-    """One model call; `stop_reason` is the run's if it was its last."""
-
-    offset: int
-    step_id: str
-    run_id: str
-    index: int
-    attempt: int
-    model: str
-    started_at: datetime
-    context_window: int | None = None
-    status: Literal["pending", "success", "failed", "cancelled"] = "pending"
-    stop_reason: str | None = None
-    usage: Usage | None = None
-    error: Failure | None = None
+def begun(fact: Recorded[StepStarted]) -> dict[str, Scalar]:
+    """Tell what a row begins with; its key is the conversation and the offset of this fact."""
+    event = fact.event
+    return {
+        "step_id": event.step_id,
+        "run_id": event.run_id,
+        "message_id": event.message_id,
+        "position": event.index,
+        "attempt": event.attempt,
+        "model": event.model,
+        "created_at": sortable(fact.at),
+        "status": "pending",
+    }
 
 
-def steps_of(facts: Iterable[Recorded[Any]], run_id: str) -> list[StepTaken]:
-    """Fold a run's facts into its steps, in order."""
-    steps: dict[int, StepTaken] = {}
-    context_window: int | None = None
-    for fact in facts:
-        match fact.event:
-            case RunClaimed() as event if event.run_id == run_id:
-                context_window = event.context_window
-            case StepStarted() as event if event.run_id == run_id:
-                steps[fact.version] = _started(fact, event, context_window)
-            case StepFinished() as event if event.s in steps:
-                steps[event.s] = _finished(steps[event.s], event)
-            case StepSuperseded() as event if event.s in steps:
-                failure = Failure(error_type=event.reason, message="This attempt was taken again.")
-                steps[event.s] = replace(steps[event.s], status="failed", error=failure)
-            case RunFinished() as event if event.run_id == run_id and steps:
-                last = max(steps)
-                steps[last] = replace(steps[last], stop_reason=event.stop_reason)
-            case _:
-                pass
-    return list(steps.values())
-
-
-def _started(fact: Recorded[Any], event: StepStarted, context_window: int | None) -> StepTaken:
-    return StepTaken(
-        offset=fact.version,
-        step_id=event.step_id,
-        run_id=event.run_id,
-        index=event.index,
-        attempt=event.attempt,
-        model=event.model,
-        started_at=fact.at,
-        context_window=context_window,
-    )
-
-
-def _finished(step: StepTaken, event: StepFinished) -> StepTaken:
-    return replace(step, status=STATUSES[event.outcome], usage=event.usage, error=event.error)
+def ended(event: StepFinished | StepSuperseded) -> dict[str, Scalar]:
+    """Tell how the step of a row came out."""
+    if isinstance(event, StepSuperseded):
+        error = Failure(error_type=event.reason, message="This attempt was taken again.")
+        return {"status": "failed", "error": error.model_dump_json()}
+    return {
+        "status": STATUSES[event.outcome],
+        "usage": None if event.usage is None else event.usage.model_dump_json(exclude_unset=True),
+        "error": None if event.error is None else event.error.model_dump_json(),
+    }

@@ -6,7 +6,10 @@ from typing import Any, Final
 
 from projections.items import SummaryItem
 
-MANUAL: Final = "manual"
+# Compactions whose arithmetic is of no use to the model: it was not the window that wanted them.
+BY_HAND: Final = frozenset({"manual", "import"})
+# What stands before the summary, as in the original.
+INTRODUCED: Final = "summary of the previous messages:"
 # What a model may read hidden messages with, if it is offered these tools.
 RECALL_TOOLS: Final = "conversation_search(query) or recall(offset)"
 
@@ -19,7 +22,7 @@ def packed(item: SummaryItem) -> str:
         "time": item.at.isoformat(timespec="seconds"),
         "recall": f"offsets {item.first} to {item.last}, by {RECALL_TOOLS}",
     }
-    if item.stats.trigger != MANUAL:
+    if item.stats.trigger not in BY_HAND:
         told["compaction_stats"] = stats_of(item)
     return json.dumps(told, indent=1, ensure_ascii=False)
 
@@ -32,5 +35,20 @@ def stats_of(item: SummaryItem) -> dict[str, Any]:
 def _message(item: SummaryItem) -> str:
     return (
         f"{item.hidden} earlier messages are hidden, for want of room, but still stored.\n"
-        f"The following is a summary of the previous messages:\n {item.summary}"
+        f"The following is a {INTRODUCED}\n {item.summary}"
     )
+
+
+def summary_in(text: str) -> str | None:
+    """Give the summary that a packed message holds, None if the text is no such message."""
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        told = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    match told:
+        case {"type": "system_alert", "message": str(message)} if INTRODUCED in message:
+            return message.partition(INTRODUCED)[2].strip()
+        case _:
+            return None

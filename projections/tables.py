@@ -53,6 +53,9 @@ TABLES: Final = MappingProxyType(
                     "model": "text",
                     "model_settings": "text",
                     "context_window_limit": "bigint",
+                    "isolated": "text",
+                    "last_stop_reason": "text",
+                    "last_said_at": "text",
                 },
                 (("agent_id", "created_at"), ("created_at",)),
             ),
@@ -80,8 +83,46 @@ TABLES: Final = MappingProxyType(
                     "callback_sent_at": "text",
                     "callback_status_code": "bigint",
                     "callback_error": "text",
+                    "context_window": "bigint",
                 },
                 (("status", "created_at"), ("created_at",), ("callback_due",)),
+            ),
+            Table(
+                "steps",
+                # A model call; `version` is the offset of its `step.started`.
+                ("conversation_id", "version"),
+                {
+                    "conversation_id": "text",
+                    "version": "bigint",
+                    "step_id": "text",
+                    "run_id": "text",
+                    "message_id": "text",
+                    "position": "bigint",
+                    "attempt": "bigint",
+                    "model": "text",
+                    "created_at": "text",
+                    "status": "text",
+                    "usage": "text",
+                    "error": "text",
+                },
+                (("conversation_id", "run_id", "version"), ("created_at",)),
+            ),
+            Table(
+                "consolidations",
+                # Of memory: what was asked for in a conversation. `due` while it is under way.
+                ("conversation_id", "consolidation_id"),
+                {
+                    "conversation_id": "text",
+                    "consolidation_id": "text",
+                    "queued_at": "bigint",
+                    "finished_at": "bigint",
+                    "settled_at": "bigint",
+                    "due": "bigint",
+                    "status": "text",
+                    "created_at": "text",
+                    "completed_at": "text",
+                },
+                (("due",), ("consolidation_id",), ("created_at",)),
             ),
             Table(
                 "leases",
@@ -102,15 +143,17 @@ TABLES: Final = MappingProxyType(
             ),
             Table(
                 "locators",
-                # A run or message is looked up by its id alone, but stored beside its stream.
+                # A run or message is looked up by its id alone, but stored beside its stream. Only
+                # what lists show as a message has an `at`: by it all messages are in one order.
                 ("stream", "id"),
-                {"stream": "text", "id": "text", "version": "bigint"},
-                (("id",),),
+                {"stream": "text", "id": "text", "version": "bigint", "at": "text"},
+                (("id",), ("at",)),
             ),
             Table(
                 "texts",
                 # What was said and can be searched: a row is a fact that has words. `place` names
-                # the item of the window that they belong to, `words` counts the `terms`.
+                # the item of the window that they belong to, `words` counts the `terms`. An
+                # archive's passages are texts of its stream.
                 ("stream", "version"),
                 {
                     "stream": "text",
@@ -126,6 +169,47 @@ TABLES: Final = MappingProxyType(
                 searched="terms",
             ),
             Table(
+                "archives",
+                ("archive_id",),
+                {
+                    "archive_id": "text",
+                    "agent_id": "text",
+                    "created_at": "text",
+                    "updated_at": "text",
+                    "deleted": "bigint",
+                },
+                (("created_at",),),
+            ),
+            Table(
+                "passages",
+                # The text of each is in `texts`, at its `version`. `deleted_at` is an offset, too.
+                ("archive_id", "passage_id"),
+                {
+                    "archive_id": "text",
+                    "passage_id": "text",
+                    "version": "bigint",
+                    "tags": "text",
+                    "metadata": "text",
+                    "created_at": "text",
+                    "deleted_at": "bigint",
+                },
+                (("archive_id", "created_at"),),
+            ),
+            Table(
+                "embeddings",
+                # What passages mean, in the space of one model: made by it, not by facts.
+                ("archive_id", "passage_id"),
+                {
+                    "archive_id": "text",
+                    "passage_id": "text",
+                    "version": "bigint",
+                    "space": "text",
+                    "signs": "text",
+                    "vector": "text",
+                },
+                rebuilt=False,
+            ),
+            Table(
                 "agents",
                 ("agent_id",),
                 {
@@ -133,6 +217,7 @@ TABLES: Final = MappingProxyType(
                     "name": "text",
                     "description": "text",
                     "tags": "text",
+                    "block_ids": "text",
                     "created_at": "text",
                     "updated_at": "text",
                     "deleted": "bigint",

@@ -40,7 +40,7 @@ def transcript_of(items: Iterable[Item], return_chars_max: int | None = None) ->
 
     Reasoning is left out: nobody but the model has heard it.
     """
-    entries = (entry for item in items for entry in _entries(item, return_chars_max))
+    entries = (entry for item in items for entry in entries_in(item, return_chars_max))
     return written(entries)
 
 
@@ -56,7 +56,8 @@ def _lines(entry: Entry) -> Iterator[str]:
         yield INDENT + line
 
 
-def _entries(item: Item, return_chars_max: int | None) -> Iterator[Entry]:
+def entries_in(item: Item, return_chars_max: int | None = None) -> Iterator[Entry]:
+    """Give what is said in one item of a window: who says it, and the words."""
     match item:
         case MessageItem():
             yield Entry(item.role, _words(item.parts))
@@ -144,15 +145,15 @@ def middle_cut(text: str, bytes_max: int) -> str:
 # --- fencing ----------------------------------------------------------------------------------
 
 
-def fenced(transcript: str) -> str:
-    """Put a transcript between two lines with a code that does not occur in it.
+def fenced(text: str, what: str = "transcript") -> str:
+    """Put a text between two lines with a code that does not occur in it.
 
     The code depends on every character between the lines, so nobody who is quoted there can know it.
     """
-    code = _code(transcript)
-    while code in transcript:
+    code = _code(text)
+    while code in text:
         code = _code(code)
-    return f"=== transcript {code} begins ===\n{transcript}\n{_ending(code)}"
+    return f"=== {what} {code} begins ===\n{text}\n{_ending(code, what)}"
 
 
 def unfenced(text: str) -> str | None:
@@ -165,8 +166,8 @@ def unfenced(text: str) -> str | None:
     return None if ends < 0 else text[begins.end() + 1 : ends]
 
 
-def _ending(code: str) -> str:
-    return f"=== transcript {code} ends ==="
+def _ending(code: str, what: str = "transcript") -> str:
+    return f"=== {what} {code} ends ==="
 
 
 def _code(text: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from domain.content import parts_of
 from domain.conversation import (
+    ConversationStarted,
     MessageAppended,
     WindowCompacted,
     WindowCompactionRedone,
@@ -74,6 +75,7 @@ class OpenStep:
 class Window:
     """The window at offset `at`: the fold's state and its result in one.
 
+    In a fork the offsets of items are places: those inherited are 0 and less.
     A `stale` one has to be folded anew: something came back that is not in it.
     """
 
@@ -129,11 +131,15 @@ def window_of(facts: Iterable[Recorded[Any]]) -> Window:
 
 
 def window_from(marks: Marks, facts: Iterable[Recorded[Any]]) -> Window:
-    """Fold facts under marks that are known already: those of what is evicted may be missing."""
+    """Fold facts under marks that are known already: those of what is evicted may be missing.
+
+    A fork's are those that it inherited and its own, `placed` by its lineage.
+    """
     folding = _Folding(Window(marks=marks))
     evicted = marks.evicted
     for fact in facts:
         folding.take(fact)
+    folding.drop_inherited_steps()
     items = [item for item in folding.items if _is_visible(item, marks, evicted)]
     for summary in marks.summaries():
         insort(items, summary, key=place_of)
@@ -206,6 +212,9 @@ class _Folding:
                 self._sift()
             case WindowCompactionUndone():
                 self.stale = True
+            case ConversationStarted():
+                # A fork's: what its parent was about to say has not been said in it.
+                self.open_steps.clear()
             case _:
                 pass
 
@@ -219,6 +228,10 @@ class _Folding:
         self.items = kept
         for summary in self.marks.summaries():
             insort(self.items, summary, key=place_of)
+
+    def drop_inherited_steps(self) -> None:
+        """Let go of steps that are under way in a fork's parent: they do not come to an end here."""
+        self._drop_steps(lambda step: step.offset <= 0)
 
     def _drop_steps(self, gone: Callable[[OpenStep], bool]) -> None:
         for s in [s for s, step in self.open_steps.items() if gone(step)]:

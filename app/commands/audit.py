@@ -47,6 +47,16 @@ def compactions(
             _show(_compaction(conversation, compaction_id), compaction_lines, raw=raw)
 
 
+def fork(
+    conversation_id: str, at: int | None, message_id: str | None, url: str, *, raw: bool
+) -> None:
+    """Begin a conversation that has this one's past; print its id. Raises CommandFailed."""
+    asked = {"at": at, "message_id": message_id}
+    query = {name: value for name, value in asked.items() if value is not None}
+    with conversation_on(url, conversation_id) as conversation:
+        _show(conversation.post("fork", **query), lambda made: [made["id"]], raw=raw)
+
+
 def undo(conversation_id: str, compaction_id: str, url: str, *, force: bool, raw: bool) -> None:
     """Bring back what a compaction evicted. Raises CommandFailed."""
     path = f"compactions/{_checked(compaction_id)}/undo"

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 Json: TypeAlias = dict[str, Any]
+# A stream, if it is a fork's ancestor, and an offset of it.
+Position: TypeAlias = tuple[str | None, int]
 
 # The facts by which messages leave a window, or come back.
 MOVES: Final = (
@@ -35,10 +37,10 @@ class Source:
 
 def diff_of(source: Source) -> Json:
     """Tell the difference."""
-    before, after = _by_offset(source.before), _by_offset(source.after)
+    before, after = _by_position(source.before), _by_position(source.after)
     moves = list(reversed(source.moves))
-    entered = [one for offset, one in after.items() if offset not in before]
-    left = [one for offset, one in before.items() if offset not in after]
+    entered = [one for position, one in after.items() if position not in before]
+    left = [one for position, one in before.items() if position not in after]
     systems = [window["system"] for window in (source.before, source.after)]
     return {
         "before": _counted(source.before),
@@ -49,8 +51,8 @@ def diff_of(source: Source) -> Json:
     }
 
 
-def _by_offset(window: Json) -> dict[int, Json]:
-    return {one["offset"]: one for one in window["messages"]}
+def _by_position(window: Json) -> dict[Position, Json]:
+    return {(one.get("stream"), one["offset"]): one for one in window["messages"]}
 
 
 def _counted(window: Json) -> Json:
@@ -96,5 +98,8 @@ def _moved(message: Json, move: Json, compaction_id: str, source: Source, *, bac
     if message.get("compaction_id") == compaction_id:
         return taking == back
     offset = message["offset"]
-    evicted = any(one["first"] <= offset <= one["last"] for one in source.ranges_of(compaction_id))
+    evicted = any(
+        one["first"] <= offset <= one["last"] and one.get("stream") == message.get("stream")
+        for one in source.ranges_of(compaction_id)
+    )
     return evicted and taking != back

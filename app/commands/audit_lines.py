@@ -71,9 +71,9 @@ def _occurrence_lines(one: Json) -> Iterator[str]:
 
 def _summaries_lines(one: Json) -> Iterator[str]:
     """Tell the summaries that took its place one after the other, then others that have it."""
-    survivors = {survivor["offset"]: survivor for survivor in one["survives_in"]}
+    survivors = {survivor["compaction_id"]: survivor for survivor in one["survives_in"]}
     for link in one["chain"]:
-        kept = survivors.pop(link["offset"], None)
+        kept = survivors.pop(link["compaction_id"], None)
         told = "does not have it" if kept is None else f"has it: {_kept(kept)}"
         seen = "the model sees it now" if link["current"] else "a later one took its place"
         yield f"{_offset(link['offset'])}  the summary {told}; {seen}"
@@ -112,11 +112,13 @@ def _words(words: Sequence[str]) -> str:
 
 
 def ranges_told(ranges: Iterable[Mapping[str, Any]]) -> str:
-    """Spell ranges of offsets."""
-    return ", ".join(
-        str(one["first"]) if one["first"] == one["last"] else f"{one['first']}-{one['last']}"
-        for one in ranges
-    )
+    """Spell ranges of offsets, those that a fork inherited with whose they are."""
+    return ", ".join(map(_range, ranges))
+
+
+def _range(one: Mapping[str, Any]) -> str:
+    told = str(one["first"]) if one["first"] == one["last"] else f"{one['first']}-{one['last']}"
+    return told if one.get("stream") is None else f"{told} of {one['stream']}"
 
 
 # --- windows ----------------------------------------------------------------------------------
@@ -141,6 +143,8 @@ def message_line(message: Json) -> str:
     marks = [name for name in ("pinned", "interrupted") if message[name]]
     if message["compaction_id"] is not None:
         marks.append(message["compaction_id"])
+    if message.get("stream") is not None:
+        marks.append(f"inherited from {message['stream']}")
     return "  ".join(
         (
             _offset(message["offset"]),

@@ -32,6 +32,8 @@ SHOWN: Final[dict[str, tuple[str, ...]]] = {
     "window.compaction_failed": ("compaction_id", "reason", "detail"),
     "window.recompiled": ("reason",),
     "window.rolled_back": ("run_ids",),
+    "memory.consolidation_queued": ("consolidation_id", "trigger", "after"),
+    "memory.consolidation_finished": ("consolidation_id", "outcome", "stored", "value", "detail"),
     "agent.created": ("settings",),
     "block.created": ("settings",),
 }
@@ -41,6 +43,7 @@ STYLES: Final = {
     "message": "bold",
     "window": "magenta",
     "tool": "blue",
+    "memory": "magenta",
     "step.delta": "dim",
     "step.superseded": "yellow",
 }

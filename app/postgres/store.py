@@ -1,5 +1,6 @@
 """The log, its heads, its leases and its read tables in a Postgres that others write to as well."""
 
+import re
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -22,7 +23,7 @@ from app.postgres.shards import Shards
 from app.store import MARKS, VERSION_MAX, Bell, Pieces, Sealed, Terms
 from projections.columns import Scalar
 from projections.patches import Patch
-from projections.search_ranks import Posting
+from projections.search_ranks import Mention, Posting
 from projections.tables import TABLES
 
 Answer = TypeVar("Answer")
@@ -40,6 +41,10 @@ PIECES_MAX: Final = 500
 _SEARCH: Final = (
     "(SELECT {} AS term, version, words FROM texts WHERE stream = %s AND version <= %s "
     "AND string_to_array(terms, ' ') @> %s ORDER BY version DESC LIMIT %s)"
+)
+_MENTIONS: Final = (
+    "SELECT stream, version, words FROM texts WHERE string_to_array(terms, ' ') @> %s {}"
+    "ORDER BY at DESC, version DESC LIMIT %s"
 )
 _UNATTENDED: Final[LiteralString] = (
     "SELECT DISTINCT runs.conversation_id FROM runs "  # noqa: S608 - our own words
@@ -176,6 +181,19 @@ class PostgresStore:
             found[number].append(Posting(version, words))
         return found
 
+    def mentions(
+        self, wanted: Sequence[str], streams: Sequence[str] | None, *, limit: int
+    ) -> list[list[Mention]]:
+        """Find for each wanted term the newest texts of some streams, or of all, that have it."""
+        found: list[list[Mention]] = []
+        for terms in wanted:
+            params: list[object] = [texts(terms.split()), limit]
+            if streams is not None:
+                params.insert(1, texts(streams))
+            sql = _MENTIONS.format("" if streams is None else "AND stream = ANY(%s) ")
+            found.append([*map(Mention._make, self._rows(sql, params))])
+        return found
+
     def said(self, stream: str, upto: int = VERSION_MAX) -> list[int]:
         """Give the versions of a stream's facts that say something, in order."""
         # One row is read in a tenth of the time that one for each takes.
@@ -283,8 +301,11 @@ class PostgresStore:
         self.connections.close()
 
 
+_JSON_EACH: Final = re.compile(r"json_each\((\w+)\)")
+
+
 @lru_cache(maxsize=512)
 def _translated(sql: str) -> bytes:
     """Put a SELECT on the read tables into Postgres' words. It holds no other `?` or `%`."""
     sql = sql.replace("instr(", "strpos(").replace("?", "%s")
-    return sql.replace("json_each(tags)", "json_array_elements_text(tags::json) AS value").encode()
+    return _JSON_EACH.sub(r"json_array_elements_text(\1::json) AS value", sql).encode()

@@ -1,6 +1,7 @@
 """The model in the box: no key, no network, the same reply to the same request, plainly labelled.
 
 Asked for a summary, in whatever words, it picks sentences; it knows by our fixed words around them.
+Asked to consolidate memory, which it knows by the tools, it notes what the user said.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import Final
 
 from app.providers import Delta, DeltaKind, ModelCard, ModelError, Reply, Usage, Wire
+from app.providers.consolidating import calls_of, consolidates
 from app.providers.extracting import LABEL, summary_of
 from domain.content import OutputPart, Reasoning, Text, ToolCall, ToolResult, text_of
 from projections.prompts import (
@@ -99,6 +101,8 @@ def reply_to(request: ModelRequest) -> Reply:
     summary = _summary(request)
     if summary is not None:
         return _reply(request, (), (Text(text=summary),))
+    if consolidates(request):
+        return _reply(request, (), calls_of(request))
     said = _last_words_of_user(request.turns)
     calls = _calls(said, request)
     thought = (Reasoning(text=_thought(said)),) if "think" in said.lower() else ()

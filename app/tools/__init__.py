@@ -1,11 +1,11 @@
 """Tools that the server runs itself: the seam, and the box that holds them."""
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from domain.content import ToolSchema
+from domain.content import Content, ToolSchema
 from domain.run import OfferedTool
 
 
@@ -15,12 +15,17 @@ class ToolFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Which call it is: enough for a tool to know one that it has carried out before."""
+    """Which call it is: enough for a tool to know one that it has carried out before.
+
+    `started_at` is the offset where it was first begun, `message_id` that of its return: both are the
+    same when it is run again.
+    """
 
     conversation_id: str
     run_id: str
     tool_call_id: str
     started_at: int
+    message_id: str = ""
 
 
 class Tool(Protocol):
@@ -32,33 +37,106 @@ class Tool(Protocol):
     schema: ToolSchema
     idempotent: bool
 
-    async def run(self, arguments: dict[str, Any], call: Call) -> str:
+    async def run(self, arguments: dict[str, Any], call: Call) -> Content:
         """Do it and say what came of it. Raises ToolFailed; being cancelled is to stop at once."""
         ...
 
 
-class Toolbox:
-    """The tools there are, by name."""
+class Source(Protocol):
+    """Something outside whose tools come and go.
 
-    def __init__(self, tools: Iterable[Tool], *, timeout_s: float) -> None:
+    A tool's name begins with its source's and two underscores, so that it is known whose it is
+    also while the source is away.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the source is called."""
+        ...
+
+    @property
+    def tools(self) -> Mapping[str, Tool]:
+        """Its tools by name, as last heard of."""
+        ...
+
+    @property
+    def settled(self) -> bool:
+        """Tell whether it has listed its tools, or shown that it cannot for now."""
+        ...
+
+    @property
+    def there(self) -> bool:
+        """Tell whether it has ever listed its tools."""
+        ...
+
+    def gates(self, name: str) -> bool:
+        """Tell whether the operator wants a client's approval before a tool is run."""
+        ...
+
+    async def wait(self) -> None:
+        """Wait until it has settled."""
+        ...
+
+
+SEPARATOR = "__"
+SOURCE_WAIT_S = 5.0
+
+
+class Toolbox:
+    """The tools there are, by name: the server's own, and those of its sources."""
+
+    def __init__(
+        self, tools: Iterable[Tool], *, timeout_s: float, sources: Sequence[Source] = ()
+    ) -> None:
         self._tools = {tool.schema.name: tool for tool in tools}
+        self._sources = {source.name: source for source in sources}
         self._timeout_s = timeout_s
 
     @property
     def names(self) -> list[str]:
         """Name the tools there are."""
-        return sorted(self._tools)
+        return sorted(tool.schema.name for tool in self)
 
-    def offered(self, names: Iterable[str], gated: Collection[str]) -> tuple[OfferedTool, ...]:
+    def __iter__(self) -> Iterator[Tool]:
+        yield from self._tools.values()
+        for source in self._sources.values():
+            yield from source.tools.values()
+
+    def offered(
+        self, names: Iterable[str], gated: Collection[str], terminal: Collection[str] = ()
+    ) -> tuple[OfferedTool, ...]:
         """Give those of `names` that there are, as they are offered to a model."""
-        found = (self._tools[name] for name in names if name in self._tools)
-        return tuple(_offered(tool, gated) for tool in found)
+        found = (self.get(name) for name in names)
+        return tuple(_offered(tool, gated, terminal) for tool in found if tool is not None)
 
     def get(self, name: str) -> Tool | None:
         """Give a tool."""
-        return self._tools.get(name)
+        source = self.source_of(name)
+        own = self._tools.get(name)
+        return source.tools.get(name) if own is None and source is not None else own
 
-    async def run(self, tool: Tool, arguments: dict[str, Any], call: Call) -> str:
+    def source_of(self, name: str) -> Source | None:
+        """Give the source whose tool a name is, or would be."""
+        source, separator, _ = name.partition(SEPARATOR)
+        return self._sources.get(source) if separator else None
+
+    def gates(self, name: str) -> bool:
+        """Tell whether a tool runs only with the client's approval, unless an agent says else."""
+        source = self.source_of(name)
+        return source is not None and source.gates(name)
+
+    async def settle(self, names: Iterable[str]) -> None:
+        """Wait a little for the sources of some tools that have just begun: a start is no absence."""
+        sources = {one.name: one for name in names if (one := self.source_of(name)) is not None}
+        waits = [one.wait() for one in sources.values() if not one.settled]
+        if waits:
+            try:
+                async with asyncio.timeout(SOURCE_WAIT_S):
+                    await asyncio.gather(*waits)
+            except TimeoutError:
+                return
+
+    async def run(self, tool: Tool, arguments: dict[str, Any], call: Call) -> Content:
         """Run a tool for as long as it may take. Raises ToolFailed."""
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -67,10 +145,12 @@ class Toolbox:
             raise ToolFailed(f"The tool took longer than {self._timeout_s:g} s.") from None
 
 
-def _offered(tool: Tool, gated: Collection[str]) -> OfferedTool:
+def _offered(tool: Tool, gated: Collection[str], terminal: Collection[str]) -> OfferedTool:
     given: dict[str, Any] = tool.schema.model_dump(exclude_none=True)
     if tool.schema.name in gated:
         given["gated"] = True
+    if tool.schema.name in terminal:
+        given["terminal"] = True
     if tool.idempotent:
         given["idempotent"] = True
     return OfferedTool(**given)

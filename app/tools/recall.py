@@ -105,14 +105,14 @@ class Recall:
         name="recall",
         description=(
             "Reads what was said at an offset of this conversation, whole, with what was said just "
-            "before and after it. Offsets come from the tool `conversation_search`."
+            "before and after it. Offsets come from the tool `conversation_search`; those of 0 and less "
+            "are from before this conversation was forked from another one."
         ),
         parameters={
             "type": "object",
             "properties": {
                 "offset": {
                     "type": "integer",
-                    "minimum": 1,
                     "description": "The offset to read at.",
                 },
                 "before": {
@@ -137,7 +137,7 @@ class Recall:
 
     async def run(self, arguments: dict[str, Any], call: Call) -> str:
         """Read."""
-        offset = _number(arguments, "offset", None, 1, OFFSET_MAX)
+        offset = _number(arguments, "offset", None, -OFFSET_MAX, OFFSET_MAX)
         before = _number(arguments, "before", NEIGHBOURS_DEFAULT, 0, NEIGHBOURS_MAX)
         after = _number(arguments, "after", NEIGHBOURS_DEFAULT, 0, NEIGHBOURS_MAX)
         items = await self._past.around(
@@ -163,8 +163,8 @@ def _number(
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        bound = f"from {least}" if most == OFFSET_MAX else f"from {least} to {most}"
-        raise ToolFailed(f"{name}: a whole number {bound} is needed")
+        bound = "" if most == OFFSET_MAX else f" from {least} to {most}"
+        raise ToolFailed(f"{name}: a whole number{bound} is needed")
     return value
 
 

@@ -5,20 +5,33 @@ from collections.abc import Callable
 from starlette.routing import BaseRoute
 
 from app.web import (
+    absent,
+    agent_context,
+    agent_files,
     agent_messages,
     agent_tools,
     agents,
+    archival,
+    archives,
+    block_history,
     blocks,
     cancelling,
     compactions,
+    consolidations,
     conversations,
     core_memory,
     facts,
+    forks,
+    mcp_servers,
     messages,
+    messages_anywhere,
     models,
+    recompiling,
     runs,
     search,
     steps,
+    tags,
+    tools,
     why,
 )
 from app.web.endpoint import route_of
@@ -27,23 +40,36 @@ from app.web.services import Services
 
 ENDPOINTS = [
     *conversations.ENDPOINTS,
+    *forks.ENDPOINTS,
     *messages.ENDPOINTS,
     *cancelling.ENDPOINTS,
     *agent_messages.ENDPOINTS,
+    *recompiling.ENDPOINTS,
     *runs.ENDPOINTS,
     *agent_tools.ENDPOINTS,
+    *agent_files.ENDPOINTS,
     *agents.ENDPOINTS,
+    *agent_context.ENDPOINTS,
     *core_memory.ENDPOINTS,
+    *archival.ENDPOINTS,
+    *archives.ENDPOINTS,
     *blocks.ENDPOINTS,
+    *block_history.ENDPOINTS,
     *models.ENDPOINTS,
+    *tools.ENDPOINTS,
+    *mcp_servers.ENDPOINTS,
     *compactions.ENDPOINTS,
+    *consolidations.ENDPOINTS,
     *why.ENDPOINTS,
     *facts.ENDPOINTS,
     *search.ENDPOINTS,
     *steps.ENDPOINTS,
+    *messages_anywhere.ENDPOINTS,
+    *tags.ENDPOINTS,
 ]
 
 
 def routes(services: Callable[[], Services]) -> list[BaseRoute]:
     """Give every route; `services` is asked at each request, when the server is running."""
-    return [*(route_of(call, services) for call in ENDPOINTS), openapi_route(ENDPOINTS)]
+    done = [route_of(call, services) for call in ENDPOINTS]
+    return [*done, openapi_route(ENDPOINTS), *absent.routes()]

@@ -1,11 +1,13 @@
 """Agents as clients see them, and what every route of theirs needs."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, Final
 
 from starlette.requests import Request
 
 from app.compaction_settings import complete
+from app.history import Page, messages_page
 from app.memory import memory_of
 from app.providers.catalogue import CONTEXT_WINDOW, MalformedHandle, UnknownHandle
 from app.web.agent_bodies import (
@@ -14,26 +16,32 @@ from app.web.agent_bodies import (
     LlmConfigAnswer,
     MemoryAnswer,
 )
-from app.web.agent_tools import shown_rules, shown_tools
+from app.web.agent_sleeptime import shown_group, shown_sleeptime
 from app.web.block_bodies import BlockAnswer
 from app.web.blocks import shown_block
 from app.web.errors import ApiError, Invalid
+from app.web.lookups import window_ids
 from app.web.pages import row_of
 from app.web.services import Services
+from app.web.tool_answers import shown_rules, shown_tools
 from domain.agent import Agent, AgentSettings
 from domain.compaction import CompactionSettings
 from domain.errors import NotFound, Refused
 from domain.event import Command
+from domain.streams import default_conversation
+from projections.wire import ApprovalRequestMessage
 
 SDK_HEADER: Final = "x-stainless-package-version"
 NOT_SHOWN_AS_STORED: Final = {
     "approval_tools",
     "block_ids",
     "compaction_settings",
+    "sleeptime",
     "tags",
+    "terminal_tools",
     "tools",
 }
-ALL: Final = frozenset({"agent.blocks", "agent.tags", "agent.tools"})
+ALL: Final = frozenset({"agent.blocks", "agent.managed_group", "agent.tags", "agent.tools"})
 
 
 def check_labels(labels: list[str]) -> None:
@@ -77,6 +85,8 @@ async def shown_agent(
     wanted = "agent.blocks" in include
     blocks = await memory_blocks(services, state) if wanted else []
     known = settings.model_dump(exclude=NOT_SHOWN_AS_STORED)
+    own = default_conversation(row["agent_id"])
+    approval = "agent.pending_approval" in include
     return AgentAnswer(
         id=row["agent_id"],
         blocks=blocks,
@@ -84,12 +94,42 @@ async def shown_agent(
         tags=list(settings.tags) if "agent.tags" in include else [],
         tools=shown_tools(services, settings) if "agent.tools" in include else [],
         tool_rules=shown_rules(settings),
+        sleeptime_settings=shown_sleeptime(settings),
+        managed_group=shown_group(row["agent_id"], settings)
+        if "agent.managed_group" in include
+        else None,
         llm_config=_llm_config(services, settings),
         compaction_settings=compaction_settings_of(services, settings),
+        message_ids=await window_ids(services, own),
+        pending_approval=await _pending_approval(services, own) if approval else None,
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        **await _last_run(services, row["agent_id"]),
         **known,
     )
+
+
+async def _last_run(services: Services, agent_id: str) -> dict[str, Any]:
+    """Tell when a run of an agent was over last, in whichever conversation, and why it ended."""
+    rows = await services.log.query(
+        "SELECT last_run_completion, last_stop_reason FROM conversations WHERE agent_id = ? "
+        "AND deleted = 0 AND last_run_completion IS NOT NULL "
+        "ORDER BY last_run_completion DESC LIMIT 1",
+        (agent_id,),
+    )
+    return rows[0] if rows else {}
+
+
+async def _pending_approval(services: Services, stream: str) -> ApprovalRequestMessage | None:
+    """Give the message whose calls wait for the client in a conversation."""
+    asked = (await services.execute.conversation(stream)).asked
+    if asked is None:
+        return None
+    s = min(call.s for call in asked.calls)
+    page = Page(after=s - 1, before=s + 1, newest_first=False)
+    log = services.log
+    items = await log.in_reader(lambda: messages_page(log.store, stream, page))
+    return next((one for one in items if one["message_type"] == "approval_request_message"), None)
 
 
 async def living_agent(services: Services, agent_id: str) -> Agent:
@@ -130,7 +170,7 @@ def compaction_settings_of(services: Services, settings: AgentSettings) -> Compa
     return complete(settings.model, settings.compaction_settings, percentage)
 
 
-def relations(request: Request, include: list[str] | None) -> frozenset[str]:
+def relations(request: Request, include: Sequence[str] | None) -> frozenset[str]:
     """Tell what to fill in: newer clients ask for it, older ones expect all (contract 1)."""
     if include is not None:
         return frozenset(include)

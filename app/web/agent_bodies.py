@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from app.compaction_settings import CompactionSettingsIn
 from app.model_settings import ModelSettings
@@ -18,8 +18,14 @@ from app.web.bodies import (
     Order,
     WindowLimit,
 )
+from app.web.consolidation_bodies import Frequency, SleeptimeAnswer, SleeptimeIn
+from app.web.message_bodies import MessageIn
+from app.web.tool_bodies import ToolAnswer, ToolIds
 from domain.compaction import CompactionSettings
+from domain.conversation import IMPORTED_MESSAGES_MAX
+from domain.run import StopReason
 from domain.streams import BLOCK, pattern_of
+from projections.wire import ApprovalRequestMessage
 
 BLOCKS_MAX: Final = 64
 BlockIds: TypeAlias = Annotated[
@@ -28,16 +34,13 @@ BlockIds: TypeAlias = Annotated[
 
 # What this version would have to ignore; a value that asks for nothing is fine.
 UNSUPPORTED: Final = (
-    "tool_ids",
     "secrets",
     "tool_exec_environment_variables",
     "source_ids",
     "folder_ids",
     "identity_ids",
-    "enable_sleeptime",
     "from_template",
     "template_id",
-    "initial_message_sequence",
     "llm_config",
     "response_format",
     "max_tokens",
@@ -52,12 +55,6 @@ class ToolRule(Body):
 
     type: Name
     tool_name: Name = ""
-
-
-class RequireApproval(Body):
-    """Whether a tool runs only with the client's approval."""
-
-    requires_approval: bool
 
 
 class AgentFields(Body):
@@ -78,10 +75,12 @@ class AgentFields(Body):
     hidden: bool | None = None
     block_ids: BlockIds | None = None
     tools: Annotated[list[Name], Field(max_length=128)] | None = None
+    tool_ids: ToolIds | None = None
     tool_rules: Annotated[list[ToolRule], Field(max_length=128)] | None = None
-    # Of the fields below only values that ask for nothing are taken.
     enable_sleeptime: bool | None = None
-    tool_ids: list[Any] | None = None
+    sleeptime_agent_frequency: Frequency | None = None
+    sleeptime_settings: SleeptimeIn | None = None
+    # Of the fields below only values that ask for nothing are taken.
     secrets: dict[str, Any] | None = None
     tool_exec_environment_variables: dict[str, Any] | None = None
     source_ids: list[Any] | None = None
@@ -89,7 +88,6 @@ class AgentFields(Body):
     identity_ids: list[Any] | None = None
     from_template: str | None = None
     template_id: str | None = None
-    initial_message_sequence: list[Any] | None = None
     llm_config: dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
     max_tokens: int | None = None
@@ -97,27 +95,74 @@ class AgentFields(Body):
     max_reasoning_tokens: int | None = None
     message_ids: list[Any] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _bounded_the_new_way(cls, given: Any) -> Any:
+        """Letta Code 0.34.12 bounds a reply in the older way as well: take the newer one's place."""
+        match given:
+            case {"max_tokens": int(bound), "model_settings": {**settings}, **others}:
+                settings.setdefault("max_output_tokens", bound)
+                return {**others, "model_settings": settings}
+            case _:
+                return given
+
+
+def _said(messages: list[MessageIn]) -> list[MessageIn]:
+    for one in messages:
+        if one.type != "message":
+            raise ValueError(f"an {one.type} answers what nobody has asked yet")
+    return messages
+
+
+InitialMessages: TypeAlias = Annotated[
+    list[MessageIn], Field(max_length=IMPORTED_MESSAGES_MAX), AfterValidator(_said)
+]
+
 
 class CreateAgent(AgentFields):
-    """An agent to make. `include_base_tools` is taken and adds none: there are none yet."""
+    """An agent to make. Beside its `tools` it has the base tools, unless `include_base_tools` is false.
+
+    Its own conversation begins with `initial_message_sequence`.
+    """
 
     agent_type: Name | None = None
     memory_blocks: Annotated[list[CreateBlock], Field(max_length=BLOCKS_MAX)] | None = None
     include_base_tools: bool | None = None
+    initial_message_sequence: InitialMessages | None = None
 
 
 class UpdateAgent(AgentFields):
     """What to change; null changes nothing."""
 
 
-class RetrieveAgent(Body):
-    """Which relations to fill in: `agent.blocks`, `agent.tags` and the like."""
+Relation: TypeAlias = Literal[
+    "agent.blocks",
+    "agent.identities",
+    "agent.managed_group",
+    "agent.pending_approval",
+    "agent.secrets",
+    "agent.sources",
+    "agent.tags",
+    "agent.tools",
+]
+Relations: TypeAlias = Annotated[list[Relation], Field(max_length=32)]
 
-    include: Annotated[list[Name], Field(max_length=32)] | None = None
+
+class RetrieveAgent(Body):
+    """Which relations to fill in."""
+
+    include: Relations | None = None
+
+
+AgentOrder: TypeAlias = Literal["created_at", "updated_at", "last_run_completion"]
 
 
 class ListAgents(Body):
-    """Which agents. Cursors follow the sort order; `ascending` is an older name of `order`."""
+    """Which agents. Cursors follow the sort order.
+
+    `ascending` is an older name of `order`, `sort_by` of `order_by`. Agents here come from no
+    template and belong to no project, identity or user: asked for one that does, the list is empty.
+    """
 
     name: Name | None = None
     tags: Tags | None = None
@@ -127,8 +172,27 @@ class ListAgents(Body):
     after: Cursor | None = None
     limit: Limit = 50
     order: Order = "desc"
-    order_by: Literal["created_at"] = "created_at"
+    order_by: AgentOrder = "created_at"
+    sort_by: AgentOrder | None = None
     ascending: bool | None = None
+    include: Relations | None = None
+    last_stop_reason: StopReason | None = None
+    base_template_id: Name | None = None
+    template_id: Name | None = None
+    project_id: Name | None = None
+    identity_id: Name | None = None
+    identifier_keys: Annotated[list[Name], Field(max_length=32)] | None = None
+    created_by_id: Name | None = None
+
+
+class ListBlockAgents(Body):
+    """Which of the agents that have a block. Cursors follow the sort order."""
+
+    before: Cursor | None = None
+    after: Cursor | None = None
+    limit: Limit = 50
+    order: Order = "desc"
+    order_by: Literal["created_at"] = "created_at"
     include: Annotated[list[Name], Field(max_length=32)] | None = None
 
 
@@ -159,7 +223,7 @@ class LlmConfigAnswer(Answer):
 
 
 class AgentAnswer(Answer):
-    """An agent as clients see it. `message_ids` is its default conversation, which is not there."""
+    """An agent as clients see it. `message_ids` are in the window of its own conversation."""
 
     id: str
     name: str
@@ -171,7 +235,7 @@ class AgentAnswer(Answer):
     memory: MemoryAnswer
     blocks: list[BlockAnswer]
     tags: list[str]
-    tools: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
+    tools: list[ToolAnswer] = Field(default_factory=list[ToolAnswer])
     sources: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
     tool_rules: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
     identity_ids: list[str] = Field(default_factory=list)
@@ -187,8 +251,9 @@ class AgentAnswer(Answer):
     embedding_config: dict[str, Any] | None = None
     message_buffer_autoclear: bool = False
     enable_sleeptime: bool | None = None
+    sleeptime_settings: SleeptimeAnswer | None = None
     hidden: bool | None = None
-    pending_approval: dict[str, Any] | None = None
+    pending_approval: ApprovalRequestMessage | None = None
     managed_group: dict[str, Any] | None = None
     last_run_completion: datetime | None = None
     last_stop_reason: str | None = None

@@ -1,23 +1,29 @@
 """Messages to an agent itself: its own conversation, which begins with the first of them."""
 
+from dataclasses import replace
 from typing import Any, Final
 
 from starlette.requests import Request
 
 from app.addresses import Forbidden, check_url
-from app.web.cancelling import cancelled
+from app.agent_history import AgentPage, Place, agent_messages_page, place_at
+from app.web.agent_answers import living_agent
+from app.web.cancelling import cancelled, cancelled_at
 from app.web.endpoint import AgentId, endpoint
 from app.web.errors import ApiError, Invalid
-from app.web.lookups import conversation_at
-from app.web.message_bodies import AgentMessages, CancelBody, CreateAsync
-from app.web.messages import SENDING_ERRORS
+from app.web.lookups import DEFAULT, Unbegun, conversation_at
+from app.web.message_bodies import AgentMessages, CancelBody, CreateAsync, ListAgentMessages
+from app.web.messages import SENDING_ERRORS, messages_in, unbegun_messages
 from app.web.requests import command_of, keys_of
 from app.web.run_bodies import RunAnswer
 from app.web.runs import shown_run
 from app.web.sending import accept, checked_mode, send
 from app.web.services import Services
 from app.web.stream import SSE_TYPE
+from domain.errors import NotFound
 from projections.answer import LettaResponse
+from projections.letta import only
+from projections.wire import Message
 
 
 async def create_agent_message(
@@ -60,13 +66,64 @@ def _check_callback(services: Services, url: str) -> None:
         raise Invalid(f"callback_url: {error}") from error
 
 
+async def list_agent_messages(
+    services: Services, agent_id: AgentId, query: ListAgentMessages
+) -> list[Message]:
+    """List the messages of all an agent's conversations, in the order they came in, or of one."""
+    await living_agent(services, agent_id)
+    if query.conversation_id is not None:
+        return await _of_one(services, agent_id, query.conversation_id, query)
+    after, before = query.after, query.before
+    if query.order == "desc" and after is not None and before is None:
+        after, before = None, after  # as in a conversation's list: both walk to older ones
+    newest_first = query.order == "desc" or (before is not None and after is None)
+    page = AgentPage(agent_id, limit=query.limit, newest_first=newest_first)
+    if after is not None:
+        page = replace(page, after=await _place(services, agent_id, after))
+    if before is not None:
+        page = replace(page, before=await _place(services, agent_id, before))
+    log = services.log
+    found = await log.in_reader(lambda: agent_messages_page(log.store, page))
+    if not found and after is None and before is None:
+        return await _of_one(services, agent_id, DEFAULT, query)
+    if newest_first and query.order == "asc":
+        found.reverse()
+    return only(found, query.include_return_message_types)
+
+
+async def _of_one(
+    services: Services, agent_id: str, conversation_id: str, query: ListAgentMessages
+) -> list[Message]:
+    """List the messages of one conversation. Raises NotFound if it is not this agent's."""
+    try:
+        stream, state = await conversation_at(services, conversation_id, agent_id)
+    except Unbegun:
+        return await unbegun_messages(services, agent_id, query)
+    if state.agent_id != agent_id:
+        raise NotFound("Conversation", conversation_id)
+    return await messages_in(services, stream, query)
+
+
+async def _place(services: Services, agent_id: str, message_id: str) -> Place:
+    """Give the place of a message of an agent. Raises 404."""
+    rows = await services.log.query(
+        "SELECT stream, version FROM locators JOIN conversations "
+        "ON conversations.conversation_id = locators.stream "
+        "WHERE locators.id = ? AND conversations.agent_id = ? AND conversations.deleted = 0",
+        (message_id, agent_id),
+    )
+    if not rows:
+        raise ApiError(404, f"Message not found with id={message_id}")
+    stream, offset = rows[0]["stream"], rows[0]["version"]
+    return await services.log.in_reader(lambda: place_at(services.log.store, stream, offset))
+
+
 async def cancel_agent_messages(
     services: Services, agent_id: AgentId, body: CancelBody | None
 ) -> dict[str, str]:
     """Stop runs of an agent: those named, wherever they are, else those of its own conversation."""
     if body is None or body.run_ids is None:
-        stream, _ = await conversation_at(services, agent_id, None)
-        return await cancelled(services, stream, None)
+        return await cancelled_at(services, agent_id, None, None)
     told = dict.fromkeys(body.run_ids, "failed")
     for stream, run_ids in (await _streams_of(services, agent_id, body.run_ids)).items():
         told |= await cancelled(services, stream, tuple(run_ids))
@@ -102,6 +159,7 @@ AS_ACCEPTED: Final = {
 }
 MESSAGES: Final = "/v1/agents/{agent_id}/messages"
 ENDPOINTS: Final = [
+    endpoint("GET", MESSAGES, list_agent_messages, list[Message], tag="messages", errors=(404,)),
     endpoint(
         "POST",
         MESSAGES,

@@ -26,20 +26,43 @@ from app.web.agent_bodies import (
     RetrieveAgent,
     UpdateAgent,
 )
+from app.web.agent_sleeptime import sleeptime_changes
 from app.web.agent_tools import tool_changes
 from app.web.blocks import changes_of, new_block, shown_block
+from app.web.conversations import put_an_end
 from app.web.endpoint import AgentId, endpoint
 from app.web.errors import ApiError, NotYet
+from app.web.lookups import conversation_at
+from app.web.message_bodies import MessageIn
 from app.web.pages import Selection
 from app.web.services import Services
 from domain import agent as domain
 from domain.agent import AgentSettings
-from domain.conversation import DeleteConversation
+from domain.conversation import ImportMessages, SaidMessage
 from domain.errors import NotFound
-from domain.streams import AGENT, id_of
+from domain.streams import AGENT, RUN, derived_id, id_of
 from projections.system import DEFAULT_SYSTEM
 
 DELETE_PAGE: Final = 100
+# What a new agent can do with its memory, unless it is made without.
+BASE_TOOLS: Final = ("conversation_search", "memory_insert", "memory_replace")
+NOT_FOUND: Final = 404
+# The key of the run that an agent's first messages come in with.
+INITIAL: Final = "initial"
+LAST_RUN: Final = (
+    "LEFT JOIN (SELECT agent_id AS of_agent, max(last_run_completion) AS last_run_completion, "
+    "max(last_run_completion || ' ' || last_stop_reason) AS last_run "
+    "FROM conversations WHERE deleted = 0 GROUP BY agent_id) AS ended "
+    "ON ended.of_agent = agents.agent_id"
+)
+NOT_OF_OURS: Final = (
+    "base_template_id",
+    "template_id",
+    "project_id",
+    "identity_id",
+    "identifier_keys",
+    "created_by_id",
+)
 
 
 async def create_agent(services: Services, body: CreateAgent) -> AgentAnswer:
@@ -54,14 +77,35 @@ async def create_agent(services: Services, body: CreateAgent) -> AgentAnswer:
         "name": f"agent-{agent_id.rsplit('-', 1)[1]}",
         "system": DEFAULT_SYSTEM,
         **_settings_of(body),
-        **tool_changes(services, body),
+        **_with_base_tools(tool_changes(services, body, None), body.include_base_tools),
+        **sleeptime_changes(services, body),
         "block_ids": block_ids,
         "compaction_settings": initial(
             body.model, body.compaction_settings, services.settings.sliding_window_percentage
         ).model_dump(),
     }
     await do_on_agent(services, agent_id, domain.CreateAgent(AgentSettings(**settings)))
+    if body.initial_message_sequence:
+        await _begin_with(services, agent_id, body.initial_message_sequence)
     return await agent_answer(services, agent_id, ALL)
+
+
+def _with_base_tools(changes: dict[str, Any], wanted: bool | None) -> dict[str, Any]:
+    """Put the base tools before those asked for; null does not leave them out."""
+    base = () if wanted is False else BASE_TOOLS
+    return {**changes, "tools": tuple(dict.fromkeys((*base, *changes.get("tools", ()))))}
+
+
+async def _begin_with(services: Services, agent_id: str, messages: list[MessageIn]) -> None:
+    """Begin an agent's own conversation with messages that nobody is to answer."""
+    stream, _ = await conversation_at(services, agent_id, None, begin=True)
+    said = tuple(
+        SaidMessage(one.role, one.content if isinstance(one.content, str) else tuple(one.content))
+        for one in messages
+        if one.role is not None and one.content is not None
+    )
+    run_id = derived_id(RUN, f"{stream}/{INITIAL}")
+    await services.execute(stream, ImportMessages(run_id, INITIAL, "", said), "user")
 
 
 def _turn_down(body: AgentFields) -> None:
@@ -96,24 +140,45 @@ async def retrieve_agent(
 
 async def list_agents(services: Services, query: ListAgents, request: Request) -> list[AgentAnswer]:
     """List agents."""
+    by = query.sort_by or query.order_by
     selection = Selection("agent")
+    if by == "last_run_completion" or query.last_stop_reason is not None:
+        selection.joined(LAST_RUN)
+    if query.last_stop_reason is not None:
+        selection.add("last_run = last_run_completion || ' ' || ?", query.last_stop_reason)
+    if any(getattr(query, name) for name in NOT_OF_OURS):
+        selection.add("1 = 0")
     selection.add("coalesce(hidden, 0) = 0")
     selection.equal("name", query.name)
     selection.containing("name", query.query_text)
     selection.tagged(query.tags, all_of_them=query.match_all_tags)
     order = query.order if query.ascending is None else ("desc", "asc")[query.ascending]
     rows = await selection.page(
-        services, after=query.after, before=query.before, order=order, limit=query.limit
+        services, after=query.after, before=query.before, order=order, limit=query.limit, by=by
     )
     include = relations(request, query.include)
-    return [await shown_agent(services, row, include) for row in rows]
+    shown = [await _shown(services, row, include) for row in rows]
+    return [one for one in shown if one is not None]
+
+
+async def _shown(
+    services: Services, row: dict[str, Any], include: frozenset[str]
+) -> AgentAnswer | None:
+    """Give an agent of a list, None if it has been deleted since the list was read."""
+    try:
+        return await shown_agent(services, row, include)
+    except ApiError as error:
+        if error.status != NOT_FOUND:
+            raise
+        return None
 
 
 async def update_agent(services: Services, agent_id: AgentId, body: UpdateAgent) -> AgentAnswer:
     """Change an agent; conversations keep the prompt they have, runs under way their model."""
     _turn_down(body)
     state = await living_agent(services, agent_id)
-    changes = {**_settings_of(body), **tool_changes(services, body)}
+    changes = {**_settings_of(body), **tool_changes(services, body, state.settings)}
+    changes |= sleeptime_changes(services, body, state.settings)
     if body.model is not None:
         services.catalogue.resolve(body.model)
     if body.block_ids is not None:
@@ -144,18 +209,19 @@ def _compaction_changes(
 
 
 async def delete_agent(services: Services, agent_id: AgentId) -> dict[str, str]:
-    """Put an end to an agent and its conversations; after a crash in between, ask again."""
+    """Put an end to an agent, its conversations and its archive; after a crash in between, ask again."""
     await living_agent(services, agent_id)
     sql = "SELECT conversation_id FROM conversations WHERE agent_id = ? AND deleted = 0 LIMIT ?"
     while rows := await services.log.query(sql, (agent_id, DELETE_PAGE)):
         await asyncio.gather(*(_delete(services, row["conversation_id"]) for row in rows))
+    await services.archival.end(agent_id, by="user")
     await do_on_agent(services, agent_id, domain.DeleteAgent())
     return {"message": f"Agent id={agent_id} successfully deleted"}
 
 
 async def _delete(services: Services, conversation_id: str) -> None:
     try:
-        await services.execute(conversation_id, DeleteConversation(), "user")
+        await put_an_end(services, conversation_id)
     except NotFound:
         return
 

@@ -1,18 +1,20 @@
 """Memory blocks as requests and answers hold them."""
 
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field
 
-from app.web.bodies import Answer, Body, Cursor, Limit, Name, Order, without_nul
-from domain.block import BLOCK_LIMIT_DEFAULT
+from app.web.bodies import OFFSET_MAX, Answer, Body, Cursor, Limit, Name, Order, without_nul
+from domain.block import BLOCK_LIMIT_DEFAULT, VALUE_CHARS_MAX
 
-VALUE_MAX: Final = 1024 * 1024
 Label: TypeAlias = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(without_nul)]
-BlockValue: TypeAlias = Annotated[str, Field(max_length=VALUE_MAX), AfterValidator(without_nul)]
+BlockValue: TypeAlias = Annotated[
+    str, Field(max_length=VALUE_CHARS_MAX), AfterValidator(without_nul)
+]
 Description: TypeAlias = Annotated[str, Field(max_length=16 * 1024), AfterValidator(without_nul)]
 Tags: TypeAlias = Annotated[list[Label], Field(max_length=256)]
+AgentCount: TypeAlias = Annotated[int, Field(ge=0, le=2**31)]
 CharLimit: TypeAlias = Annotated[int, Field(gt=0, le=2**31)]
 
 
@@ -30,8 +32,12 @@ class CreateBlock(Body):
 
 
 class UpdateBlock(Body):
-    """What to change; null changes nothing."""
+    """What to change; null changes nothing.
 
+    With `base_version` it is refused if the block is at another version by now.
+    """
+
+    base_version: Annotated[int, Field(ge=1, le=OFFSET_MAX)] | None = None
     label: Label | None = None
     value: BlockValue | None = None
     limit: CharLimit | None = None
@@ -49,6 +55,13 @@ class ListBlocks(Body):
     name: Name | None = None
     tags: Tags | None = None
     match_all_tags: bool = False
+    identity_id: Name | None = None
+    identifier_keys: Annotated[list[Name], Field(max_length=64)] | None = None
+    project_id: Name | None = None
+    templates_only: bool = False
+    connected_to_agents_count_eq: Annotated[list[AgentCount], Field(max_length=16)] | None = None
+    connected_to_agents_count_gt: AgentCount | None = None
+    connected_to_agents_count_lt: AgentCount | None = None
     label_search: Name | None = None
     description_search: Name | None = None
     value_search: Name | None = None

@@ -6,6 +6,7 @@ from uuid import uuid4
 from app.web.block_bodies import BlockAnswer, CreateBlock, ListBlocks, UpdateBlock
 from app.web.bodies import Body
 from app.web.endpoint import BlockId, endpoint
+from app.web.errors import NO_RETRY, ApiError
 from app.web.pages import Selection, row_of
 from app.web.services import Services
 from domain import block as domain
@@ -67,18 +68,32 @@ async def list_blocks(services: Services, query: ListBlocks) -> list[BlockAnswer
     selection = Selection("block")
     if not query.show_hidden_blocks:
         selection.add("coalesce(hidden, 0) = 0")
-    if query.name is not None:
-        # A name is a template's, and no block comes from one.
+    if _asks_for_what_no_block_has(query):
         selection.add("1 = 0")
     selection.equal("label", query.label)
     selection.containing("label", query.label_search)
     selection.containing("description", query.description_search)
     selection.containing("value", query.value_search)
     selection.tagged(query.tags, all_of_them=query.match_all_tags)
+    selection.held_by(
+        exactly=query.connected_to_agents_count_eq,
+        more_than=query.connected_to_agents_count_gt,
+        less_than=query.connected_to_agents_count_lt,
+    )
     rows = await selection.page(
         services, after=query.after, before=query.before, order=query.order, limit=query.limit
     )
     return [await _shown(services, row) for row in rows]
+
+
+def _asks_for_what_no_block_has(query: ListBlocks) -> bool:
+    """Tell whether only templates are asked for, which have names, or blocks of a project or identity."""
+    owners = (query.name, query.project_id, query.identity_id)
+    return (
+        query.templates_only
+        or bool(query.identifier_keys)
+        or any(one is not None for one in owners)
+    )
 
 
 async def update_block(services: Services, block_id: BlockId, body: UpdateBlock) -> BlockAnswer:
@@ -88,9 +103,19 @@ async def update_block(services: Services, block_id: BlockId, body: UpdateBlock)
 
 
 async def change_block(services: Services, block_id: str, body: UpdateBlock) -> None:
-    """Set what a request sets. Raises NotFound."""
+    """Set what a request sets. Raises NotFound, and 409 if it is based on another version."""
+    changes = changes_of(body)
+    base_version = changes.pop("base_version", None)
+    await carry_out(services, block_id, domain.ChangeBlock(changes, base_version))
+
+
+async def carry_out(services: Services, block_id: str, command: domain.ChangeBlock) -> None:
+    """Have a change made. Raises NotFound, and 409 with the version of a block that has moved on."""
     try:
-        await services.execute(block_id, domain.ChangeBlock(changes_of(body)), "user")
+        await services.execute(block_id, command, "user")
+    except domain.BlockMoved as error:
+        text = f"CONFLICT: {error}"
+        raise ApiError(409, text, headers=NO_RETRY, version=error.version) from error
     except NotFound as error:
         raise NotFound("Block", block_id) from error
 
@@ -110,6 +135,6 @@ ENDPOINTS: Final = [
     endpoint("POST", ROOT, create_block, BlockAnswer, tag="blocks"),
     endpoint("GET", ROOT, list_blocks, list[BlockAnswer], tag="blocks", errors=(404,)),
     endpoint("GET", ONE, retrieve_block, BlockAnswer, tag="blocks", errors=(404,)),
-    endpoint("PATCH", ONE, update_block, BlockAnswer, tag="blocks", errors=(404,)),
+    endpoint("PATCH", ONE, update_block, BlockAnswer, tag="blocks", errors=(404, 409)),
     endpoint("DELETE", ONE, delete_block, dict[str, str], tag="blocks", errors=(404,)),
 ]

@@ -1,6 +1,6 @@
 """What requests may hold and what answers do: the models behind parsing and documentation."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal, TypeAlias, cast
 
 from pydantic import (
@@ -13,10 +13,13 @@ from pydantic import (
 )
 
 from app.model_settings import ModelSettings
+from domain.conversation import Inherited
 from domain.events import REGISTRY
 from domain.streams import AGENT, pattern_of
 
 PAGE_MAX: Final = 1000
+# Ids in a query: all of them have to go into a URL, of which an HTTP parser reads 64 KB.
+QUERY_IDS_MAX: Final = 100
 
 
 def without_nul(text: str) -> str:
@@ -46,6 +49,14 @@ def _in_our_time(moment: datetime) -> datetime:
 
 
 Moment: TypeAlias = Annotated[AwareDatetime, AfterValidator(_in_our_time)]
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+# For filters that existing clients give as they print a time: without a zone it is UTC.
+Instant: TypeAlias = Annotated[datetime, AfterValidator(_in_our_time), AfterValidator(_in_utc)]
 WindowLimit: TypeAlias = Annotated[int, Field(gt=0, le=2**31)]
 
 
@@ -93,7 +104,10 @@ class CreateConversationQuery(Body):
 
 
 class CreateConversation(Body):
-    """What a conversation begins with; all of it optional."""
+    """What a conversation begins with; all of it optional.
+
+    Of the agent's blocks with `isolated_block_labels` it has copies of its own.
+    """
 
     summary: Name | None = None
     description: Name | None = None
@@ -101,7 +115,7 @@ class CreateConversation(Body):
     model_settings: ModelSettings | None = None
     context_window_limit: WindowLimit | None = None
     hidden: bool | None = None
-    isolated_block_labels: list[Name] | None = None
+    isolated_block_labels: Annotated[list[Name], Field(max_length=64)] | None = None
 
 
 class UpdateConversation(Body):
@@ -213,10 +227,14 @@ class VerifyConversation(VerifyQuery):
 
 
 class VerdictAnswer(Answer):
-    """Whether a stream's hash chain holds, and the first offset where it does not."""
+    """Whether a stream's hash chain holds, and the first offset where it does not.
+
+    A fork's goes back into its ancestors: `stream` is the one that the offset is of.
+    """
 
     ok: bool
     head: int
     hash: str | None
     first_bad: int | None
     reason: str | None
+    stream: Inherited = None

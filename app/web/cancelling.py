@@ -7,12 +7,13 @@ from app.mapper import revive
 from app.tail import Closed
 from app.web.endpoint import endpoint
 from app.web.errors import NO_RETRY, ApiError
-from app.web.lookups import conversation_at
+from app.web.lookups import DEFAULT, Unbegun, conversation_at
 from app.web.message_bodies import AnyConversationId, CancelBody, OwnerQuery, WaitingAnswer
 from app.web.services import Services
 from domain.content import InputPart
 from domain.conversation import CancelRuns, Conversation
 from domain.errors import Refused
+from domain.streams import is_default
 
 # A run elsewhere is told within a second; one that is slower to end is waited for no longer.
 END_WAIT_S: Final = 5.0
@@ -28,9 +29,30 @@ async def cancel_conversation(
 
     What was said so far is kept. Only `run_ids` if it names some: queued ones are withdrawn.
     """
-    stream, _ = await conversation_at(services, conversation_id, query.agent_id)
-    run_ids = None if body is None else body.run_ids
-    return await cancelled(services, stream, None if run_ids is None else tuple(run_ids))
+    run_ids = None if body is None or body.run_ids is None else tuple(body.run_ids)
+    return await cancelled_at(services, conversation_id, query.agent_id, run_ids)
+
+
+async def cancelled_at(
+    services: Services,
+    conversation_id: str,
+    agent_id: str | None,
+    run_ids: tuple[str, ...] | None,
+) -> dict[str, str]:
+    """Stop runs of the conversation that a path means. Raises NotFound, and 409 as `cancelled`."""
+    try:
+        stream, _ = await conversation_at(services, conversation_id, agent_id)
+    except Unbegun as error:
+        if run_ids is not None:
+            return dict.fromkeys(run_ids, "failed")
+        raise nothing_to_cancel(error.identity) from error
+    return await cancelled(services, stream, run_ids)
+
+
+def nothing_to_cancel(name: str) -> ApiError:
+    """Give what is said of a conversation where nothing runs."""
+    words = f"CONFLICT: No active runs to cancel for conversation {name}"
+    return ApiError(409, words, headers=NO_RETRY)
 
 
 async def cancelled(
@@ -44,9 +66,8 @@ async def cancelled(
     except Refused as error:
         if run_ids is not None:
             return await _told(services, stream, ids)
-        raise ApiError(
-            409, f"CONFLICT: No active runs to cancel for conversation {stream}", headers=NO_RETRY
-        ) from error
+        named = DEFAULT if is_default(stream, before.agent_id or "") else stream
+        raise nothing_to_cancel(named) from error
     await _ended(services, stream, {one for one in ids if one in before.runs})
     return await _told(services, stream, ids)
 

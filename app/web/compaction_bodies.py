@@ -69,6 +69,7 @@ class PreviewAnswer(Answer):
 
     `mode` is the first one that has a plan. `evicted` would leave the window, the messages at the
     offsets in `kept` stay. `tries` are the cuts that were looked at, `goal` the tokens to get below.
+    In a fork, `kept` and `cutoff` are 0 and less for what it inherited, counting back.
     Without `summarize` there is no summary, and `tokens_after` leaves it out. `reason` tells why
     there would be no compaction.
     """

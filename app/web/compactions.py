@@ -33,6 +33,7 @@ from projections.audit import (
     compaction_shown,
     failure_shown,
     history_of,
+    inherited,
 )
 from projections.items import SummaryItem
 from projections.marks import marks_of
@@ -136,7 +137,11 @@ async def show_compaction(
 
 async def _shown(services: Services, stream: str, compaction_id: str) -> CompactionShown:
     facts = await marked_facts(services.log, stream)
-    compaction = marks_of(facts).compactions.get(compaction_id)
+    marks = marks_of(facts)
+    compaction = marks.compactions.get(compaction_id)
+    if compaction is not None and compaction.fact.stream != stream:
+        there = await _shown(services, compaction.fact.stream, compaction_id)
+        return inherited(there, compaction, marks)
     if compaction is not None:
         planned_at = compaction.fact.event.audit.planned_at
         return compaction_shown(compaction, await services.windows.at(stream, planned_at))
@@ -239,16 +244,18 @@ async def replay_compaction(
     if recorded.settings is None or recorded.planned_at is None:
         words = f"{compaction_id} was never carried out; preview it instead."
         raise ApiError(409, words, headers=NO_RETRY)
+    # An inherited one is done again where it was done.
     task = await services.compactor.task(
-        stream,
+        recorded.stream or stream,
         (body or ReplayBody()).compaction_settings,
         recorded.planned_at,
         base=recorded.settings,
         context_window=recorded.context_window,
     )
     replayed = await _previewed(services, task, summarize=True)
-    before = {one.offset for one in recorded.evicted}
-    now = {one.offset for one in replayed.evicted}
+    place_of = task.window.marks.lineage.place_of
+    before = {place_of(one.stream, one.offset) for one in recorded.evicted}
+    now = {place_of(one.stream, one.offset) for one in replayed.evicted}
     return ReplayAnswer(
         recorded=recorded,
         replayed=replayed,

@@ -8,8 +8,9 @@ import orjson
 from starlette.requests import Request
 
 from app.log import utc_now
-from app.memory import compile_system
+from app.memory import compile_system, drop_copies, isolate, memory_of
 from app.providers.catalogue import MalformedHandle
+from app.web.agent_answers import living_agent
 from app.web.bodies import (
     Body,
     ConversationAnswer,
@@ -19,8 +20,8 @@ from app.web.bodies import (
     UpdateConversation,
 )
 from app.web.endpoint import ConversationId, endpoint
-from app.web.errors import ApiError, Invalid, NotYet
-from app.web.lookups import living_conversation
+from app.web.errors import ApiError, Invalid
+from app.web.lookups import living_conversation, window_ids
 from app.web.requests import KEY_HEADER, checked_key
 from app.web.services import Services
 from domain.conversation import (
@@ -49,21 +50,43 @@ async def create_conversation(
     An Idempotency-Key gives the conversation its id, so that the same one begins once.
     """
     asked = body or CreateConversation()
-    if asked.isolated_block_labels:
-        raise NotYet("isolated_block_labels: this version shares an agent's blocks")
     _check_model(asked.model)
     key = request.headers.get(KEY_HEADER)
     conversation_id = id_of(CONVERSATION, uuid4()) if key is None else named(checked_key(key))
+    if key is not None and (await services.execute.conversation(conversation_id)).agent_id:
+        return await _begun_before(services, conversation_id, query.agent_id)
+    isolated = await _isolated(services, query.agent_id, conversation_id, asked)
     system = await compile_system(
-        services.execute, query.agent_id, conversation_id, utc_now(), Counts()
+        services.execute, query.agent_id, conversation_id, utc_now(), Counts(), isolated=isolated
     )
     settings = ConversationSettings(**sent(asked, leave_out=("isolated_block_labels",)))
-    command = StartConversation(query.agent_id, system, settings)
+    command = StartConversation(query.agent_id, system, settings, isolated=isolated)
     try:
         facts = await services.execute(conversation_id, command, "user")
     except Refused:
         return await _begun_before(services, conversation_id, query.agent_id)
     return _begun(facts[0])
+
+
+async def _isolated(
+    services: Services, agent_id: str, conversation_id: str, asked: CreateConversation
+) -> dict[str, str]:
+    """Copy the blocks that the conversation is to have to itself. Raises 400 for a label."""
+    labels = asked.isolated_block_labels
+    if not labels:
+        return {}
+    blocks = await memory_of(services.execute, await living_agent(services, agent_id))
+    known = sorted({one.settings.label for one in blocks})
+    for label in labels:
+        if label not in known:
+            there = ", ".join(known) or "none"
+            raise ApiError(
+                400,
+                f"INVALID_ARGUMENT: isolated_block_labels: the agent has no block {label!r}; "
+                f"there are: {there}",
+            )
+    wanted = [one for one in blocks if one.settings.label in labels]
+    return await isolate(services.execute, wanted, conversation_id)
 
 
 def named(key: str) -> str:
@@ -89,6 +112,7 @@ def _begun(fact: Recorded[ConversationStarted]) -> ConversationAnswer:
         created_at=fact.at,
         updated_at=fact.at,
         in_context_message_ids=[],
+        isolated_block_ids=list((event.isolated or {}).values()),
         **event.settings.model_dump(),
     )
 
@@ -110,9 +134,7 @@ async def retrieve_conversation(
     """Give a conversation, with the ids of the messages in its window."""
     await living_conversation(services, conversation_id)
     answer = await _row(services, conversation_id)
-    window = await services.windows.newest(conversation_id)
-    ids = [] if window.system is None else [window.system.message_id]
-    answer.in_context_message_ids = [*ids, *(item.message_id for item in window.items)]
+    answer.in_context_message_ids = await window_ids(services, conversation_id)
     return answer
 
 
@@ -127,7 +149,9 @@ async def _row(services: Services, conversation_id: str) -> ConversationAnswer:
 def _shown(row: dict[str, Any]) -> ConversationAnswer:
     settings = row["model_settings"]
     row["model_settings"] = None if settings is None else orjson.loads(settings)
-    return ConversationAnswer(id=row["conversation_id"], **row)
+    copies: dict[str, str] = {} if row["isolated"] is None else orjson.loads(row["isolated"])
+    ids = list(copies.values())
+    return ConversationAnswer(id=row["conversation_id"], isolated_block_ids=ids, **row)
 
 
 async def list_conversations(
@@ -197,9 +221,23 @@ async def update_conversation(
 
 
 async def delete_conversation(services: Services, conversation_id: ConversationId) -> None:
-    """Take a conversation out of every list and stop its runs; its log stays."""
-    await living_conversation(services, conversation_id)
+    """Take a conversation out of every list and stop its runs; its log stays.
+
+    Blocks that only it had are deleted with it.
+    """
+    try:
+        await living_conversation(services, conversation_id)
+    except NotFound:
+        # A deletion that was cut short before its blocks is taken up.
+        await drop_copies(services.execute, await services.execute.conversation(conversation_id))
+        raise
+    await put_an_end(services, conversation_id)
+
+
+async def put_an_end(services: Services, conversation_id: str) -> None:
+    """Delete a conversation, and then the blocks that only it had. Raises NotFound."""
     await services.execute(conversation_id, DeleteConversation(), "user")
+    await drop_copies(services.execute, await services.execute.conversation(conversation_id))
 
 
 ROOT: Final = "/v1/conversations/"
@@ -211,7 +249,7 @@ ENDPOINTS: Final = [
         create_conversation,
         ConversationAnswer,
         tag="conversations",
-        errors=(400, 404, 501),
+        errors=(400, 404),
     ),
     endpoint(
         "GET",

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from starlette.requests import Request
+
 from app.web.agent_answers import (
     ALL,
     agent_answer,
@@ -9,15 +11,15 @@ from app.web.agent_answers import (
     do_on_agent,
     living_agent,
     memory_blocks,
+    relations,
+    shown_agent,
 )
-from app.web.agent_bodies import (
-    AgentAnswer,
-)
+from app.web.agent_bodies import AgentAnswer, ListBlockAgents
 from app.web.block_bodies import BlockAnswer, ListCoreBlocks, UpdateBlock
 from app.web.blocks import change_block, shown_block
 from app.web.endpoint import AgentId, BlockId, Label, endpoint
 from app.web.errors import ApiError
-from app.web.pages import page_of
+from app.web.pages import Selection, page_of
 from app.web.services import Services
 from domain import agent as domain
 
@@ -77,6 +79,20 @@ async def detach_block(services: Services, agent_id: AgentId, block_id: BlockId)
     return await agent_answer(services, agent_id, ALL)
 
 
+async def list_block_agents(
+    services: Services, block_id: BlockId, query: ListBlockAgents, request: Request
+) -> list[AgentAnswer]:
+    """List the agents that have a block in their memory."""
+    await shown_block(services, block_id)
+    selection = Selection("agent")
+    selection.holding(block_id)
+    rows = await selection.page(
+        services, after=query.after, before=query.before, order=query.order, limit=query.limit
+    )
+    include = relations(request, query.include)
+    return [await shown_agent(services, row, include) for row in rows]
+
+
 CORE: Final = "/v1/agents/{agent_id}/core-memory/blocks"
 LABELLED: Final = f"{CORE}/{{block_label:path}}"
 ENDPOINTS: Final = [
@@ -95,6 +111,14 @@ ENDPOINTS: Final = [
         detach_block,
         AgentAnswer,
         tag="memory",
+        errors=(404,),
+    ),
+    endpoint(
+        "GET",
+        "/v1/blocks/{block_id}/agents",
+        list_block_agents,
+        list[AgentAnswer],
+        tag="blocks",
         errors=(404,),
     ),
     # Last, as a label may have slashes in it.

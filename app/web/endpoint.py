@@ -29,17 +29,22 @@ from app.web.errors import (
 from app.web.services import Services
 from domain.streams import (
     AGENT,
+    ARCHIVE,
     BLOCK,
     COMPACTION,
     CONVERSATION,
+    MCP_SERVER,
     MESSAGE,
     RUN,
+    TOOL,
     USER,
     is_id,
     pattern_of,
 )
 
 JSON_DEPTH_MAX: Final = 64
+FORM_FILES_MAX: Final = 1
+FORM_FIELDS_MAX: Final = 64
 logger = logging.getLogger(__name__)
 _OPENERS: Final = re.compile(rb"[\[{]")
 # `{name}`, or `{name:path}` for one that may contain slashes.
@@ -50,6 +55,9 @@ AgentId: TypeAlias = Annotated[str, StringConstraints(pattern=pattern_of(AGENT))
 CompactionId: TypeAlias = Annotated[str, StringConstraints(pattern=pattern_of(COMPACTION))]
 MessageId: TypeAlias = Annotated[str, StringConstraints(pattern=pattern_of(MESSAGE))]
 BlockId: TypeAlias = Annotated[str, StringConstraints(pattern=pattern_of(BLOCK))]
+ToolId: TypeAlias = Annotated[str, StringConstraints(pattern=pattern_of(TOOL))]
+McpServerId: TypeAlias = Annotated[str, StringConstraints(pattern=pattern_of(MCP_SERVER))]
+ArchiveId: TypeAlias = Annotated[str, StringConstraints(pattern=pattern_of(ARCHIVE))]
 # Any string goes through to the lookup, which answers 400 for a malformed one (contract 1.2).
 RunId: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Label: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=256)]
@@ -60,7 +68,11 @@ Handler: TypeAlias = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A route and all that its documentation needs. `errors` are the statuses it may answer."""
+    """A route and all that its documentation needs.
+
+    The body comes as JSON, or as a `form` in parts, files among them. `errors` are the statuses it
+    may answer.
+    """
 
     method: str
     path: str
@@ -73,6 +85,7 @@ class Endpoint:
     body: type[BaseModel] | None
     body_required: bool
     wants_request: bool
+    form: bool = False
     errors: tuple[int, ...] = ()
     media_types: tuple[str, ...] = field(default=("application/json",))
 
@@ -96,6 +109,7 @@ def endpoint(  # noqa: PLR0913 - a row of a table, read as one
     tag: str,
     errors: tuple[int, ...] = (),
     media_types: tuple[str, ...] = ("application/json",),
+    form: bool = False,
 ) -> Endpoint:
     """Read a handler's signature. A `body` that may be None may be missing."""
     hints = get_type_hints(handler, include_extras=True)
@@ -113,6 +127,7 @@ def endpoint(  # noqa: PLR0913 - a row of a table, read as one
         body=body,
         body_required=required,
         wants_request="request" in hints,
+        form=form,
         errors=errors,
         media_types=media_types,
     )
@@ -163,7 +178,9 @@ async def _arguments(call: Endpoint, request: Request) -> dict[str, Any]:
     }
     if call.query is not None:
         arguments["query"] = _checked(call.query, _query_of(call.query, request.query_params))
-    if call.body is not None:
+    if call.body is not None and call.form:
+        arguments["body"] = _checked(call.body, await _form(request))
+    elif call.body is not None:
         arguments["body"] = await _body(call.body, call.body_required, request)
     if call.wants_request:
         arguments["request"] = request
@@ -205,6 +222,20 @@ async def _body(model: type[BaseModel], required: bool, request: Request) -> Bas
     if not raw and not required:
         return None
     return _checked(model, parsed(raw))
+
+
+async def _form(request: Request) -> dict[str, str | bytes]:
+    """Read a form in parts; an empty field was not sent. Raises 422 for another kind of body."""
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        raise Invalid("The body is to be sent as multipart/form-data.")
+    sent: dict[str, str | bytes] = {}
+    # A part that is a file is bounded by the body's own limit.
+    async with request.form(max_files=FORM_FILES_MAX, max_fields=FORM_FIELDS_MAX) as form:
+        for name, value in form.multi_items():
+            content = value if isinstance(value, str) else await value.read()
+            if content:
+                sent[name] = content
+    return sent
 
 
 def parsed(raw: bytes) -> Any:

@@ -1,14 +1,15 @@
 """Our own routes: the facts of a stream, the window at an offset, whether the chain holds."""
 
-from datetime import datetime
+from dataclasses import asdict
 from functools import partial
 from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.history import first_since
 from app.integrity import verify_stream
-from app.mapper import Row, event_json, revive
+from app.mapper import Row, event_json
 from app.store import VERSION_MAX, Store
 from app.web.bodies import (
     FactsAnswer,
@@ -19,7 +20,7 @@ from app.web.bodies import (
     VerifyQuery,
     WindowQuery,
 )
-from app.web.endpoint import AgentId, BlockId, Endpoint, endpoint
+from app.web.endpoint import AgentId, ArchiveId, BlockId, Endpoint, endpoint
 from app.web.errors import Invalid
 from app.web.lookups import audited_stream, existing_stream
 from app.web.message_bodies import AnyConversationId
@@ -56,6 +57,14 @@ async def list_block_facts(
     """Give facts of a block: a page, or server-sent events."""
     await existing_stream(services, block_id, "Block", deleted=query.deleted)
     return await _facts(services, block_id, query, request)
+
+
+async def list_archive_facts(
+    services: Services, archive_id: ArchiveId, query: ListFacts, request: Request
+) -> Any:
+    """Give facts of an archive: a page, or server-sent events."""
+    await existing_stream(services, archive_id, "Archive", deleted=query.deleted)
+    return await _facts(services, archive_id, query, request)
 
 
 async def _facts(services: Services, stream: str, query: ListFacts, request: Request) -> Response:
@@ -130,23 +139,6 @@ def _picked(  # noqa: PLR0913 - a page's bounds
     return found[: query.limit]
 
 
-def first_since(store: Store, stream: str, moment: datetime) -> int:
-    """Give the first offset recorded at or after a moment; one past the end if there is none.
-
-    A binary search: times in a stream do not go back, as one writer's clock gives them.
-    """
-    head = store.head(stream)
-    low, high = 1, (head[0] if head else 0) + 1
-    while low < high:
-        middle = (low + high) // 2
-        row = store.read(stream, after=middle - 1, limit=1)[0]
-        if revive(row).at < moment:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
 async def show_window(
     services: Services, conversation_id: AnyConversationId, query: WindowQuery
 ) -> WindowAnswer:
@@ -176,8 +168,15 @@ async def verify_block(services: Services, block_id: BlockId, query: VerifyQuery
     return await _verdict(services, block_id)
 
 
-async def _verdict(services: Services, stream: str) -> Any:
-    return await services.log.in_reader(lambda: verify_stream(services.log.store, stream))
+async def verify_archive(services: Services, archive_id: ArchiveId, query: VerifyQuery) -> Any:
+    """Check an archive's hash chain."""
+    await existing_stream(services, archive_id, "Archive", deleted=query.deleted)
+    return await _verdict(services, archive_id)
+
+
+async def _verdict(services: Services, stream: str) -> VerdictAnswer:
+    verdict = await services.log.in_reader(lambda: verify_stream(services.log.store, stream))
+    return VerdictAnswer(**asdict(verdict))
 
 
 def _of(name: str, facts: Any, verify: Any) -> list[Endpoint]:
@@ -201,6 +200,7 @@ ENDPOINTS: Final = [
     *_of("conversation", list_conversation_facts, verify_conversation),
     *_of("agent", list_agent_facts, verify_agent),
     *_of("block", list_block_facts, verify_block),
+    *_of("archive", list_archive_facts, verify_archive),
     endpoint(
         "GET",
         "/v1/conversations/{conversation_id}/window",

@@ -4,17 +4,40 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+from app.lineages import Chain
 from app.log import utc_now
 from app.memory import compile_system
 from app.web.endpoint import checked_run_id
 from app.web.errors import ApiError
 from app.web.services import Services
-from domain.conversation import Conversation, ConversationSettings, Counts, StartConversation
+from domain.conversation import (
+    Conversation,
+    ConversationSettings,
+    Counts,
+    Lineage,
+    StartConversation,
+    System,
+)
 from domain.errors import NotFound, Refused
-from domain.streams import AGENT, CONVERSATION, default_conversation, is_default, is_id
+from domain.streams import (
+    AGENT,
+    CONVERSATION,
+    default_conversation,
+    is_default,
+    is_id,
+    system_message_id,
+)
 
 # What an agent's own conversation is called in paths.
 DEFAULT: Final = "default"
+
+
+class Unbegun(NotFound):
+    """An agent's own conversation to which nobody has written yet."""
+
+    def __init__(self, agent_id: str) -> None:
+        super().__init__("Conversation", DEFAULT)
+        self.agent_id = agent_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +57,12 @@ async def conversation_at(
     """Give the stream and state that a path means (contract section 1.3).
 
     `default` with an agent's id, or that id itself, is the agent's own conversation; it begins when
-    it is first written to, if `begin` allows. Raises NotFound.
+    it is first written to, if `begin` allows. Raises NotFound, Unbegun if it has not begun.
     """
     if conversation_id == DEFAULT:
-        conversation_id = agent_id or ""
+        if agent_id is None:
+            raise NotFound("Conversation", f"{DEFAULT}: whose it is, agent_id has to say")
+        conversation_id = agent_id
     if is_id(AGENT, conversation_id):
         return await _default_of(services, conversation_id, begin=begin)
     return conversation_id, await living_conversation(services, conversation_id)
@@ -58,8 +83,33 @@ async def _default_of(
             await services.execute(stream, command, "user")
         state = await services.execute.conversation(stream)
     if state.agent_id is None or state.deleted:
-        raise NotFound("Conversation", DEFAULT)
+        raise Unbegun(agent_id)
     return stream, state
+
+
+async def fresh_system(
+    services: Services, stream: str, state: Conversation, *, emptied: bool = False
+) -> System:
+    """Compile a conversation's system prompt from its agent and its blocks as they are now.
+
+    What it says of earlier messages stays as it is, unless all are forgotten. Raises NotFound.
+    """
+    agent_id = state.agent_id or ""
+    named = DEFAULT if is_default(stream, agent_id) else stream
+    present = (await services.windows.newest(stream)).system
+    counts = Counts() if present is None else present.system.counts
+    if emptied:
+        counts = Counts(passages=counts.passages)
+    return await compile_system(
+        services.execute, agent_id, named, utc_now(), counts, isolated=state.isolated
+    )
+
+
+async def window_ids(services: Services, stream: str) -> list[str]:
+    """Give the ids of the messages in a conversation's window; a prompt is in it from the first."""
+    window = await services.windows.newest(stream)
+    ids = [system_message_id(stream), *(item.message_id for item in window.items)]
+    return list(dict.fromkeys(ids))
 
 
 async def living_conversation(services: Services, conversation_id: str) -> Conversation:
@@ -146,10 +196,22 @@ def _found(row: dict[str, Any]) -> FoundRun:
 
 
 async def place_of(services: Services, stream: str, message_id: str) -> int:
-    """Give the offset where a message of a conversation is. Raises 404 for one of no such id."""
-    rows = await services.log.query(
-        "SELECT version FROM locators WHERE id = ? AND stream = ?", (message_id, stream)
-    )
-    if not rows:
+    """Give the place of a message in a conversation, 0 or less for what a fork inherited.
+
+    Raises 404 for one of no such id.
+    """
+    return (await located(services, stream, message_id))[1]
+
+
+async def located(services: Services, stream: str, message_id: str) -> tuple[Lineage, int]:
+    """Give the place of a message, and the lineage that tells whose offset it is. Raises 404."""
+    store = services.log.store
+
+    def found() -> tuple[Lineage, list[int]]:
+        chain = Chain.of(store, stream)
+        return chain.lineage, chain.located([message_id]).get(message_id, [])
+
+    lineage, places = await services.log.in_reader(found)
+    if not places:
         raise ApiError(404, f"Message not found with id={message_id}")
-    return rows[0]["version"]
+    return lineage, places[-1]

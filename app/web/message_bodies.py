@@ -14,6 +14,7 @@ from pydantic import (
 
 from app.web.bodies import OFFSET_MAX, Answer, Body, Cursor, Handle, Limit, Name, Order
 from domain.content import Approval, InputPart, Text, ToolAnswer, UrlSource
+from domain.conversation import Inherited
 from domain.streams import AGENT, CONVERSATION, pattern_of
 
 IMAGE_TYPES: Final = ("image/png", "image/jpeg", "image/gif", "image/webp")
@@ -51,6 +52,12 @@ class ListMessages(Body):
     include_return_message_types: list[MessageType] | None = None
 
 
+class ListAgentMessages(ListMessages):
+    """Which messages of an agent; `conversation_id` is one's id, or `default` for its own."""
+
+    conversation_id: Cursor | None = None
+
+
 class UpdateMessage(Body):
     """Whether a message is to stay in the window whatever is compacted."""
 
@@ -58,10 +65,14 @@ class UpdateMessage(Body):
 
 
 class MessageUpdated(Answer):
-    """A message as it is kept: `offset` is its place in the conversation's log."""
+    """A message as it is kept: `offset` is its place in the conversation's log.
+
+    It is that of `stream`, which is there only for what a fork inherited.
+    """
 
     id: str
     offset: int
+    stream: Inherited = None
     pinned: bool
 
 

@@ -6,14 +6,20 @@ from typing import Any, Final
 from starlette.requests import Request
 
 from app.history import Page, messages_page
+from app.lineages import BEGINNING
+from app.log import utc_now
+from app.memory import compile_system
 from app.store import VERSION_MAX
 from app.web.endpoint import MessageId, endpoint
 from app.web.errors import ApiError
 from app.web.lookups import (
+    DEFAULT,
     FoundRun,
+    Unbegun,
     active_run,
     conversation_at,
     found_run,
+    located,
     place_of,
     run_of_key,
 )
@@ -29,16 +35,18 @@ from app.web.message_bodies import (
 from app.web.sending import send
 from app.web.services import Services
 from app.web.stream import SSE_TYPE, EventStream, RunStream
-from domain.conversation import PinMessage
+from domain.conversation import Counts, PinMessage
 from domain.errors import NotFound
+from domain.streams import default_conversation, system_message_id
 from projections.answer import LettaResponse
-from projections.letta import only
+from projections.letta import only, prompt_message
 from projections.wire import Message
 
 # A client may ask for a run by its otid before its own POST has arrived (contract section 5.3).
 OTID_WAITS_S: Final = (0.25, 0.5, 1.0)
 
 
+NO_RUNS: Final = "No active runs found for this conversation."
 SENDING_ERRORS: Final = (400, 401, 402, 404, 409, 429, 504)
 
 
@@ -48,14 +56,37 @@ async def list_messages(
     """List all messages of a conversation, in its window or not."""
     try:
         stream, _ = await conversation_at(services, conversation_id, query.agent_id)
+    except Unbegun as error:
+        return await unbegun_messages(services, error.agent_id, query)
     except NotFound:
         return []
+    return await messages_in(services, stream, query)
+
+
+async def messages_in(services: Services, stream: str, query: ListMessages) -> list[Message]:
+    """List the messages of a stream. Raises 404 for an unknown cursor."""
     page = await _page(services, stream, query)
     log = services.log
     found = await log.in_reader(lambda: messages_page(log.store, stream, page))
     if page.newest_first and query.order == "asc":
         found.reverse()
     return only(found, query.include_return_message_types)
+
+
+async def unbegun_messages(services: Services, agent_id: str, query: ListMessages) -> list[Message]:
+    """Show the prompt that an agent's own conversation would begin with: its one message.
+
+    Raises 404 for a cursor that is another message's.
+    """
+    message_id = system_message_id(default_conversation(agent_id))
+    for cursor in (query.after, query.before):
+        if cursor not in (None, message_id):
+            raise ApiError(404, f"Message not found with id={cursor}")
+    if query.after or query.before or not query.limit:
+        return []
+    at = utc_now()
+    system = await compile_system(services.execute, agent_id, DEFAULT, at, Counts())
+    return only([prompt_message(message_id, at, system.text)], query.include_return_message_types)
 
 
 async def update_message(
@@ -70,9 +101,10 @@ async def update_message(
     A reply that calls tools is pinned with the returns of its calls, and a return with its reply.
     """
     stream, _ = await conversation_at(services, conversation_id, query.agent_id)
-    place = await place_of(services, stream, message_id)
+    lineage, place = await located(services, stream, message_id)
     await services.execute(stream, PinMessage(message_id, body.pinned), "user")
-    return MessageUpdated(id=message_id, offset=place, pinned=body.pinned)
+    owner, offset = lineage.named(place)
+    return MessageUpdated(id=message_id, offset=offset, stream=owner, pinned=body.pinned)
 
 
 async def _page(services: Services, stream: str, query: ListMessages) -> Page:
@@ -85,7 +117,7 @@ async def _page(services: Services, stream: str, query: ListMessages) -> Page:
     if newest_first and after is not None and before is None:
         after, before = None, after
     return Page(
-        after=0 if after is None else await place_of(services, stream, after),
+        after=BEGINNING if after is None else await place_of(services, stream, after),
         before=VERSION_MAX if before is None else await place_of(services, stream, before),
         limit=query.limit,
         newest_first=newest_first or (before is not None and after is None),
@@ -114,7 +146,13 @@ async def resume_stream(
 ) -> EventStream:
     """Show a run's frames after an offset, and follow it: any run, live or long over."""
     asked = body or ResumeStream()
-    stream, _ = await conversation_at(services, conversation_id, asked.agent_id)
+    try:
+        stream, _ = await conversation_at(services, conversation_id, asked.agent_id)
+    except NotFound as error:
+        # The original's word for `default`, whether there is something behind it or not.
+        if isinstance(error, Unbegun) or (conversation_id, asked.agent_id) == (DEFAULT, None):
+            raise ApiError(400, NO_RUNS) from error
+        raise
     return await stream_of(services, await _picked(services, stream, asked), asked)
 
 
@@ -135,7 +173,7 @@ async def _picked(services: Services, conversation_id: str, asked: ResumeStream)
         return await _by_otid(services, conversation_id, asked.otid)
     active = await active_run(services, conversation_id)
     if active is None:
-        raise ApiError(400, "No active runs found for this conversation.")
+        raise ApiError(400, NO_RUNS)
     return active
 
 

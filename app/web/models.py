@@ -40,6 +40,23 @@ class ModelAnswer(Answer):
     put_inner_thoughts_in_kwargs: bool = False
 
 
+class EmbeddingModelAnswer(Answer):
+    """An embedding model. `embedding_dim` is 0 while nobody knows it."""
+
+    handle: str
+    name: str
+    display_name: str
+    provider_type: str
+    provider_name: str
+    model_type: str = "embedding"
+    embedding_model: str
+    embedding_endpoint_type: str
+    embedding_endpoint: str | None = None
+    embedding_dim: int
+    embedding_chunk_size: int | None = None
+    batch_size: int | None = None
+
+
 class HealthAnswer(Answer):
     """That the server is there."""
 
@@ -72,9 +89,23 @@ def _shown(card: ModelCard) -> ModelAnswer:
     )
 
 
-async def list_embedding_models(services: Services) -> list[ModelAnswer]:  # noqa: ARG001
-    """List embedding models: none in this version."""
-    return []
+async def list_embedding_models(services: Services) -> list[EmbeddingModelAnswer]:
+    """List the embedding model that searches of archival memory use, if there is one."""
+    embedder = services.archival.embedder
+    if embedder is None:
+        return []
+    provider, _, name = embedder.handle.partition("/")
+    shown = EmbeddingModelAnswer(
+        handle=embedder.handle,
+        name=name,
+        display_name=name,
+        provider_type=provider,
+        provider_name=provider,
+        embedding_model=name,
+        embedding_endpoint_type=provider,
+        embedding_dim=embedder.dimensions,
+    )
+    return [shown]
 
 
 async def health(services: Services) -> HealthAnswer:  # noqa: ARG001
@@ -92,6 +123,12 @@ def _version() -> str:
 VERSION: Final = _version()
 ENDPOINTS: Final = [
     endpoint("GET", "/v1/models/", list_models, list[ModelAnswer], tag="models"),
-    endpoint("GET", "/v1/models/embedding", list_embedding_models, list[ModelAnswer], tag="models"),
+    endpoint(
+        "GET",
+        "/v1/models/embedding",
+        list_embedding_models,
+        list[EmbeddingModelAnswer],
+        tag="models",
+    ),
     endpoint("GET", "/v1/health/", health, HealthAnswer, tag="health"),
 ]

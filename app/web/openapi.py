@@ -29,6 +29,8 @@ REASONS: Final = {
     503: "The database does not answer, or the server is going down.",
     504: "The model's vendor took too long.",
 }
+# Not of type string: who reads a stream by its description reads events, one after the other.
+STREAM: Final = {"description": "Server-sent events, each with JSON after `data:`."}
 EVERYWHERE: Final = (400, 413, 422, 500, 503)
 
 
@@ -107,9 +109,13 @@ def _operation(call: Endpoint, schemas: _Schemas) -> dict[str, Any]:
     if call.body is not None:
         operation["requestBody"] = {
             "required": call.body_required,
-            "content": {"application/json": _shown(call, "body", schemas.body(call))},
+            "content": {_body_type(call): _shown(call, "body", schemas.body(call))},
         }
     return operation
+
+
+def _body_type(call: Endpoint) -> str:
+    return "multipart/form-data" if call.form else "application/json"
 
 
 def _path_parameters(call: Endpoint) -> list[dict[str, Any]]:
@@ -134,7 +140,7 @@ def _responses(call: Endpoint, schemas: _Schemas) -> dict[str, Any]:
     content = {
         media_type: _shown(call, "answer", schemas.answer(call))
         if media_type.endswith("json")
-        else {"schema": {"type": "string"}}
+        else {"schema": STREAM}
         for media_type in call.media_types
     }
     failures = {

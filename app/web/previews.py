@@ -50,13 +50,14 @@ def _preview(task: Task, plan: Plan | None, **more: Any) -> PreviewAnswer:
 
 def _plan_of(task: Task, plan: Plan) -> dict[str, Any]:
     leaving = {item.offset for item in plan.evicted}
+    places = [item.offset for item in task.window.items]
     messages = shown(task.window).messages
     return {
         "mode": plan.mode,
         "goal": plan.goal,
         "tries": list(plan.tries),
-        "evicted": [one for one in messages if one.offset in leaving],
-        "kept": [one.offset for one in messages if one.offset not in leaving],
+        "evicted": [one for one, at in zip(messages, places, strict=True) if at in leaving],
+        "kept": [at for at in places if at not in leaving],
         "cutoff": plan.cutoff,
         "messages_after": plan.messages_after,
     }

@@ -5,7 +5,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from app.web.bodies import PAGE_MAX, Answer, Body, Cursor, Limit, Order
+from app.web.bodies import (
+    PAGE_MAX,
+    QUERY_IDS_MAX,
+    Answer,
+    Body,
+    Cursor,
+    Instant,
+    Limit,
+    Order,
+)
 from domain.run import StopReason
 
 
@@ -35,7 +44,7 @@ class ListRuns(Body):
     """Which runs. Cursors follow the sort order."""
 
     agent_id: Cursor | None = None
-    agent_ids: Annotated[list[Cursor], Field(max_length=PAGE_MAX)] | None = None
+    agent_ids: Annotated[list[Cursor], Field(max_length=QUERY_IDS_MAX)] | None = None
     conversation_id: Cursor | None = None
     statuses: list[str] | None = None
     active: bool = False
@@ -65,6 +74,37 @@ class ListSteps(Body):
     after: Cursor | None = None
     limit: Limit = 100
     order: Order = "desc"
+
+
+class ListAllSteps(ListSteps):
+    """Which steps of all conversations. Cursors follow the sort order; times without a zone are UTC.
+
+    A step has no feedback, tags, trace or project here: what is asked for by one is not there.
+    """
+
+    agent_id: Cursor | None = None
+    model: Cursor | None = None
+    start_date: Instant | None = None
+    end_date: Instant | None = None
+    order_by: Literal["created_at"] = "created_at"
+    feedback: Literal["positive", "negative"] | None = None
+    has_feedback: bool | None = None
+    tags: Annotated[list[Cursor], Field(max_length=QUERY_IDS_MAX)] | None = None
+    trace_ids: Annotated[list[Cursor], Field(max_length=QUERY_IDS_MAX)] | None = None
+    project_id: Cursor | None = None
+
+    @property
+    def wants_what_no_step_has(self) -> bool:
+        """Whether nothing can be found."""
+        return bool(
+            self.feedback or self.has_feedback or self.tags or self.trace_ids or self.project_id
+        )
+
+
+class ListStepMessages(ListRunMessages):
+    """Which messages of a step."""
+
+    order_by: Literal["created_at"] = "created_at"
 
 
 class PromptTokens(Answer):

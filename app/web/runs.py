@@ -14,30 +14,32 @@ from app.web.message_bodies import ResumeStream
 from app.web.messages import stream_of
 from app.web.pages import page_of
 from app.web.run_bodies import (
-    CompletionTokens,
     ListRunMessages,
     ListRuns,
     ListSteps,
-    PromptTokens,
     RunAnswer,
     StepAnswer,
     UsageAnswer,
 )
 from app.web.services import Services
+from app.web.steps import shown_step, steps_of_run, usage_fields, usage_in
 from app.web.stream import SSE_TYPE, EventStream
 from domain.conversation import HideRun
 from domain.errors import NotFound
 from domain.event import Recorded
-from domain.run import RunRequest, RunUsage, Usage, total_of
+from domain.run import RunRequest, RunUsage, total_of
+from domain.sleeptime import conversation_doing
 from domain.streams import is_default
 from projections.answer import messages_of_run
 from projections.columns import Scalar
 from projections.letta import only
-from projections.steps import StepTaken, steps_of
 from projections.wire import Message
 
 STATUSES: Final = ("created", "running", "completed", "failed", "cancelled")
 ACTIVE: Final = ("created", "running")
+# Run types in the words of the original.
+MESSAGES: Final = "send_conversation_message"
+CONSOLIDATION: Final = "sleeptime_agent_send_message_async"
 
 
 async def retrieve_run(services: Services, run_id: RunId) -> RunAnswer:
@@ -78,7 +80,8 @@ def _conversation_id(row: dict[str, Any]) -> str | None:
 
 
 def _metadata(row: dict[str, Any]) -> dict[str, Any]:
-    metadata: dict[str, Any] = {"run_type": "send_conversation_message"}
+    consolidates = row["conversation_id"] == conversation_doing(row["run_id"])
+    metadata: dict[str, Any] = {"run_type": CONSOLIDATION if consolidates else MESSAGES}
     if row["error"] is not None:
         metadata["error"] = orjson.loads(row["error"])
     return metadata
@@ -203,67 +206,19 @@ async def retrieve_usage(services: Services, run_id: RunId) -> UsageAnswer:
     run = await found_run(services, run_id)
     if run.row["usage"] is not None:
         return UsageAnswer(**usage_fields(RunUsage.model_validate_json(run.row["usage"])))
-    steps = steps_of(await _facts(services, run), run.run_id)
     total = RunUsage()
-    for step in steps:
-        total = total_of(total, step.usage)
+    for row in await steps_of_run(services, run):
+        total = total_of(total, usage_in(row))
     return UsageAnswer(**usage_fields(total))
 
 
 async def list_steps(services: Services, run_id: RunId, query: ListSteps) -> list[StepAnswer]:
     """List the model calls of a run, those that were taken again included."""
     run = await found_run(services, run_id)
-    steps = steps_of(await _facts(services, run), run.run_id)
-    shown = [_step(step, run.row["agent_id"]) for step in steps]
+    shown = [shown_step(row) for row in await steps_of_run(services, run)]
     if query.order == "desc":
         shown.reverse()
     return page_of(shown, [one.id for one in shown], query, "Step")
-
-
-def _step(step: StepTaken, agent_id: str) -> StepAnswer:
-    usage = step.usage or Usage()
-    error = step.error
-    return StepAnswer(
-        id=step.step_id,
-        run_id=step.run_id,
-        agent_id=agent_id,
-        status=step.status,
-        stop_reason=step.stop_reason,
-        model=step.model.partition("/")[2] or step.model,
-        model_handle=step.model,
-        provider_name=step.model.partition("/")[0],
-        context_window_limit=step.context_window,
-        cached_input_tokens=usage.cached_input_tokens,
-        cache_write_tokens=usage.cache_write_tokens,
-        reasoning_tokens=usage.reasoning_tokens,
-        error_type=None if error is None else error.error_type,
-        error_data=None if error is None else error.model_dump(),
-        index=step.index,
-        attempt=step.attempt,
-        offset=step.offset,
-        created_at=step.started_at,
-        **usage_fields(usage),
-    )
-
-
-def usage_fields(usage: Usage) -> dict[str, Any]:
-    """Spell tokens as the original did."""
-    read, written = usage.cached_input_tokens, usage.cache_write_tokens
-    cached = read is not None or written is not None
-    thought = usage.reasoning_tokens
-    return {
-        "completion_tokens": usage.output_tokens,
-        "prompt_tokens": usage.input_tokens,
-        "total_tokens": usage.input_tokens + usage.output_tokens,
-        "prompt_tokens_details": PromptTokens(
-            cached_tokens=read, cache_read_tokens=read, cache_creation_tokens=written
-        )
-        if cached
-        else None,
-        "completion_tokens_details": None
-        if thought is None
-        else CompletionTokens(reasoning_tokens=thought),
-    }
 
 
 async def delete_run(services: Services, run_id: RunId) -> None:

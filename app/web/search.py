@@ -10,6 +10,8 @@ from app.web.bodies import Answer, Body
 from app.web.endpoint import ConversationId, endpoint
 from app.web.lookups import existing_stream
 from app.web.services import Services
+from domain.conversation import Inherited, Lineage
+from projections.search_answers import Hit
 from projections.search_questions import QUESTION_CHARS_MAX
 from projections.search_texts import Kind, Role
 
@@ -31,9 +33,11 @@ class HitAnswer(Answer):
     """A text that was found: `offset` names its message or step, `version` the fact itself.
 
     `text` is a stretch of it around what was looked for. Scores compare the hits of one search.
+    Both offsets are those of `stream`, which is there only for what a fork inherited.
     """
 
     offset: int
+    stream: Inherited = None
     version: int
     role: Role
     kind: Kind
@@ -63,21 +67,24 @@ async def search_conversation(
     await existing_stream(services, conversation_id, "Conversation", deleted=query.deleted)
     found = await Search(services.log).find(conversation_id, query.q, limit=query.limit)
     return SearchConversationAnswer(
-        hits=[
-            HitAnswer(
-                offset=hit.place,
-                version=hit.version,
-                role=hit.role,
-                kind=hit.kind,
-                at=hit.at,
-                text=hit.text,
-                score=hit.score,
-            )
-            for hit in found.hits
-        ],
+        hits=[_shown(hit, found.lineage) for hit in found.hits],
         corrections=[
             CorrectionAnswer(word=one.word, instead=one.instead) for one in found.corrections
         ],
+    )
+
+
+def _shown(hit: Hit, lineage: Lineage) -> HitAnswer:
+    stream, offset = lineage.named(hit.place)
+    return HitAnswer(
+        offset=offset,
+        stream=stream,
+        version=lineage.named(hit.version)[1],
+        role=hit.role,
+        kind=hit.kind,
+        at=hit.at,
+        text=hit.text,
+        score=hit.score,
     )
 
 

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from app.archival import Archival
 from app.compactor import Compactor
 from app.conditions import Conditions
+from app.consolidating import Consolidating
 from app.execute import Execute
 from app.listening import Listener
 from app.log import Log
@@ -11,6 +13,7 @@ from app.providers.catalogue import Catalogue
 from app.settings import Settings
 from app.tail import Tail
 from app.tools import Toolbox
+from app.tools.mcp import McpServers
 from app.windows import Windows
 
 
@@ -25,6 +28,9 @@ class Services:
     windows: Windows
     catalogue: Catalogue
     toolbox: Toolbox
+    mcp: McpServers
     conditions: Conditions
     listener: Listener
     compactor: Compactor
+    archival: Archival
+    consolidating: Consolidating

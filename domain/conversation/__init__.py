@@ -10,23 +10,23 @@ from domain.conversation.commands import (
     ConversationCommand,
     DeleteConversation,
     FailCompaction,
+    FinishConsolidation,
     FinishRun,
     FinishStep,
     FinishTool,
     HideRun,
-    ImportMessages,
     JoinSteers,
     NewApproval,
     NewMessage,
     PinMessage,
+    QueueConsolidation,
     QueueRun,
     RecompileSystem,
     RecordCallback,
     RecordCompaction,
     RedoCompaction,
-    SaidMessage,
-    SaidReply,
-    SaidReturn,
+    ResetWindow,
+    SettleProposal,
     StartCompaction,
     StartConversation,
     StartStep,
@@ -53,6 +53,7 @@ from domain.conversation.decide import (
     decide,
 )
 from domain.conversation.events import ConversationEvent
+from domain.conversation.evolve import evolve
 from domain.conversation.facts import (
     ConversationChanged,
     ConversationDeleted,
@@ -66,7 +67,23 @@ from domain.conversation.facts import (
     System,
     WindowRolledBack,
 )
+from domain.conversation.forking import seed_of
+from domain.conversation.import_commands import (
+    ImportCompaction,
+    ImportMessages,
+    SaidMessage,
+    SaidReply,
+    SaidReturn,
+)
 from domain.conversation.importing import IMPORTED_MESSAGES_MAX, messages_in
+from domain.conversation.lineage import ANCESTORS_MAX, Ancestor, Inherited, Lineage, Stretch
+from domain.conversation.memory_facts import (
+    ConsolidationFinished,
+    ConsolidationQueued,
+    MemoryEvent,
+    ProposalSettled,
+)
+from domain.conversation.memory_state import MemoryState, UnderWay
 from domain.conversation.queueing import (
     WAITING_RUNS_MAX,
     known_run,
@@ -76,7 +93,6 @@ from domain.conversation.state import (
     Conversation,
     KeyUse,
     WaitingMessage,
-    evolve,
 )
 from domain.conversation.window_state import Compacted, Compacting, WindowState
 from domain.event import Decider
@@ -86,9 +102,11 @@ conversation: Final[Decider[Conversation, ConversationCommand, ConversationEvent
 )
 
 __all__ = [
+    "ANCESTORS_MAX",
     "IMPORTED_MESSAGES_MAX",
     "PINNED_MAX",
     "WAITING_RUNS_MAX",
+    "Ancestor",
     "AppendDeltas",
     "Asked",
     "Attempt",
@@ -99,6 +117,8 @@ __all__ = [
     "Compacting",
     "CompactionAudit",
     "CompactionFailure",
+    "ConsolidationFinished",
+    "ConsolidationQueued",
     "Conversation",
     "ConversationChanged",
     "ConversationCommand",
@@ -110,13 +130,19 @@ __all__ = [
     "DeleteConversation",
     "Evicted",
     "FailCompaction",
+    "FinishConsolidation",
     "FinishRun",
     "FinishStep",
     "FinishTool",
     "HideRun",
+    "ImportCompaction",
     "ImportMessages",
+    "Inherited",
     "JoinSteers",
     "KeyUse",
+    "Lineage",
+    "MemoryEvent",
+    "MemoryState",
     "MessageAppended",
     "MessageChanged",
     "MessageQueued",
@@ -125,21 +151,27 @@ __all__ = [
     "NewMessage",
     "Parent",
     "PinMessage",
+    "ProposalSettled",
+    "QueueConsolidation",
     "QueueRun",
     "RecompileSystem",
     "RecordCallback",
     "RecordCompaction",
     "RedoCompaction",
+    "ResetWindow",
     "SaidMessage",
     "SaidReply",
     "SaidReturn",
+    "SettleProposal",
     "StartCompaction",
     "StartConversation",
     "StartStep",
     "StartTool",
+    "Stretch",
     "SupersedeStep",
     "System",
     "Try",
+    "UnderWay",
     "UndoCompaction",
     "WaitingMessage",
     "WindowCompacted",
@@ -155,4 +187,5 @@ __all__ = [
     "evolve",
     "known_run",
     "messages_in",
+    "seed_of",
 ]

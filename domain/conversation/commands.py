@@ -1,13 +1,27 @@
 """What can be asked of a conversation."""
 
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 from domain.compaction import CompactionTrigger
 from domain.content import Approval, Content, ToolAnswer, ToolSchema
-from domain.conversation.compaction_facts import WindowCompacted, WindowCompactionFailed
-from domain.conversation.facts import ConversationChanged, ConversationSettings, System
+from domain.conversation.compaction_facts import (
+    WindowCompacted,
+    WindowCompactionFailed,
+)
+from domain.conversation.facts import (
+    ConversationChanged,
+    ConversationSettings,
+    Parent,
+    System,
+)
+from domain.conversation.import_commands import (
+    ImportCompaction,
+    ImportMessages,
+)
+from domain.conversation.memory_facts import ConsolidationFinished
 from domain.event import Command
 from domain.run import (
     CancelReason,
@@ -23,15 +37,19 @@ from domain.run import (
     ToolStatus,
     Usage,
 )
+from domain.sleeptime import Consolidates, Sleeptime
 
 
 @dataclass(frozen=True, slots=True)
 class StartConversation(Command):
-    """Begin."""
+    """Begin; as a fork of `parent` in a state that was seeded with the parent's."""
 
     agent_id: str
     system: System
     settings: ConversationSettings
+    parent: Parent | None = None
+    isolated: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    consolidates: Consolidates | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,50 +101,6 @@ class QueueRun(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class SaidMessage:
-    """A message that was said elsewhere, and that needs no call of a model to be told."""
-
-    role: Literal["user", "system", "assistant"]
-    content: Content
-    said_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SaidReturn:
-    """What a tool call came to elsewhere."""
-
-    tool_call_id: str
-    content: Content
-    status: ToolStatus = "ok"
-    said_at: datetime | None = None
-    stdout: tuple[str, ...] | None = None
-    stderr: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SaidReply:
-    """A model's reply of elsewhere in its parts, with the returns of the calls among them.
-
-    What `parts` say of their step is not looked at: it begins where the reply is put.
-    """
-
-    parts: tuple[StepPart, ...]
-    returns: tuple[SaidReturn, ...] = ()
-    interrupted: bool = False
-    said_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ImportMessages(Command):
-    """Take in what was said elsewhere, as a run that is over; nothing happens if its key is known."""
-
-    run_id: str
-    key: str
-    body_hash: str
-    said: tuple[SaidMessage | SaidReply, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class CancelRuns(Command):
     """Have runs stop, all that are not over if `run_ids` is None, and pending approvals denied."""
 
@@ -153,7 +127,10 @@ class RecordCallback(Command):
 
 @dataclass(frozen=True, slots=True)
 class ClaimRun(Command):
-    """Make a run a worker's own, under the next epoch."""
+    """Make a run a worker's own, under the next epoch.
+
+    A `forgetful` agent's new turn begins in an empty window.
+    """
 
     run_id: str
     epoch: int
@@ -163,6 +140,8 @@ class ClaimRun(Command):
     settings: dict[str, Any]
     context_window: int
     tools: tuple[OfferedTool, ...] = ()
+    forgetful: bool = False
+    sleeptime: Sleeptime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,12 +299,45 @@ class RecompileSystem(Command):
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class ResetWindow(Command):
+    """Leave nothing in the window and in lists but the system prompt, compiled anew."""
+
+    system: System
+
+
+@dataclass(frozen=True, slots=True)
+class QueueConsolidation(Command):
+    """Have what was said after an offset worked into memory; None is where the last one ended."""
+
+    consolidation_id: str
+    terms: Sleeptime
+    after: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FinishConsolidation(Command):
+    """Note what a consolidation came to."""
+
+    event: ConsolidationFinished
+
+
+@dataclass(frozen=True, slots=True)
+class SettleProposal(Command):
+    """Accept what a consolidation proposed, with the block's version since then, or turn it down."""
+
+    consolidation_id: str
+    accepted: bool
+    version: int | None = None
+
+
 ConversationCommand: TypeAlias = (
     StartConversation
     | ChangeConversation
     | DeleteConversation
     | QueueRun
     | ImportMessages
+    | ImportCompaction
     | CancelRuns
     | HideRun
     | RecordCallback
@@ -345,4 +357,8 @@ ConversationCommand: TypeAlias = (
     | RedoCompaction
     | PinMessage
     | RecompileSystem
+    | ResetWindow
+    | QueueConsolidation
+    | FinishConsolidation
+    | SettleProposal
 )

@@ -9,6 +9,7 @@ from domain.conversation.commands import (
     RecompileSystem,
     RecordCompaction,
     RedoCompaction,
+    ResetWindow,
     StartCompaction,
     UndoCompaction,
 )
@@ -20,11 +21,15 @@ from domain.conversation.compaction_facts import (
     WindowCompactionUndone,
     WindowRecompiled,
 )
-from domain.conversation.ending import given_up
+from domain.conversation.ending import denied, given_up
 from domain.conversation.events import ConversationEvent
+from domain.conversation.facts import WindowRolledBack
+from domain.conversation.import_commands import (
+    ImportCompaction,
+)
 from domain.conversation.state import Conversation
 from domain.conversation.window_state import Compacted
-from domain.errors import Full, NotFound, Refused, Stale
+from domain.errors import Busy, Full, NotFound, Refused, Stale
 from domain.run import Span
 
 PINNED_MAX: Final = 1000
@@ -112,6 +117,21 @@ def _overtaken(state: Conversation, ranges: tuple[Span, ...], planned_at: int) -
     return None
 
 
+def take_over(state: Conversation, command: ImportCompaction) -> Facts:
+    """Have leave the window what had left it elsewhere; nothing if that is known.
+
+    Raises Busy while a run is under way, or Stale if the window is not as it was planned on.
+    """
+    event = command.compacted
+    if event.compaction_id in state.window.compactions:
+        return []
+    if state.first_run is not None:
+        raise Busy(state.first_run.run_id)
+    if obstacle := _overtaken(state, event.evicted.ranges, event.audit.planned_at):
+        raise Stale(f"{event.compaction_id} cannot be imported: {obstacle}.")
+    return [*given_up(state, "lost"), command.started, event]
+
+
 def _within(ranges: tuple[Span, ...], offsets: Iterable[int]) -> int | None:
     return next(
         (one for one in offsets if any(span.first <= one <= span.last for span in ranges)), None
@@ -171,3 +191,19 @@ def pin(state: Conversation, command: PinMessage) -> Facts:
 def recompile(_: Conversation, command: RecompileSystem) -> Facts:
     """Have the system prompt be another one."""
     return [WindowRecompiled(system=command.system, reason=command.reason)]
+
+
+def reset(state: Conversation, command: ResetWindow) -> Facts:
+    """Have all leave the window but the system prompt. Raises Busy while a run is not over."""
+    if state.first_run is not None:
+        raise Busy(state.first_run.run_id)
+    closed = [*given_up(state, "cancelled"), *denied(state, "user")]
+    emptied = emptied_through(state, state.version + len(closed))
+    return [*closed, emptied, WindowRecompiled(system=command.system, reason="reset")]
+
+
+def emptied_through(state: Conversation, offset: int) -> WindowRolledBack:
+    """Give the fact by which all leaves the window that came up to an offset."""
+    held = tuple(key for key, one in state.window.compactions.items() if not one.rolled_back)
+    event = WindowRolledBack(run_ids=(), message_ids=(), through=offset)
+    return event.model_copy(update={"compaction_ids": held}) if held else event

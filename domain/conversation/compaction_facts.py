@@ -64,7 +64,8 @@ class CompactionAudit(Value):
     `planned_at` is the offset of the window that was planned on. Messages are counted as they stood
     in the window, the system message and summaries among them. `tokens_after` is an estimate, in
     proportion to what the vendor reported before, unless `tokens_counted` says that the vendor
-    has counted; `system_tokens` is the part of it that no compaction can take away.
+    has counted; `system_tokens` is the part of it that no compaction can take away. In a fork a
+    cutoff of 0 or less is inherited: 0 is the offset at which the fork left its parent.
     """
 
     trigger: CompactionTrigger
@@ -102,6 +103,7 @@ class WindowCompactionStarted(Event):
 class WindowCompacted(Event):
     """Items left the window; `summary` stands for them, just before offset `before`.
 
+    `before_stream` is there only where that offset is a fork's ancestor's.
     `system` is there if the system prompt was compiled anew with it.
     """
 
@@ -111,6 +113,7 @@ class WindowCompacted(Event):
     run_id: str | None = None
     evicted: Evicted
     before: int
+    before_stream: str | None = None
     summary: str
     system: System | None = None
     audit: CompactionAudit

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from domain.conversation import compacting, importing, queueing, working
+from domain.conversation import compacting, consolidating, importing, queueing, working
 from domain.conversation.commands import (
     AppendDeltas,
     CancelRuns,
@@ -12,18 +12,21 @@ from domain.conversation.commands import (
     ConversationCommand,
     DeleteConversation,
     FailCompaction,
+    FinishConsolidation,
     FinishRun,
     FinishStep,
     FinishTool,
     HideRun,
-    ImportMessages,
     JoinSteers,
     PinMessage,
+    QueueConsolidation,
     QueueRun,
     RecompileSystem,
     RecordCallback,
     RecordCompaction,
     RedoCompaction,
+    ResetWindow,
+    SettleProposal,
     StartCompaction,
     StartConversation,
     StartStep,
@@ -31,18 +34,25 @@ from domain.conversation.commands import (
     SupersedeStep,
     UndoCompaction,
 )
-from domain.conversation.ending import cancel, denied, stopped
+from domain.conversation.ending import cancel, denied, return_of, stopped
 from domain.conversation.events import ConversationEvent
 from domain.conversation.facts import (
     ConversationChanged,
     ConversationDeleted,
     ConversationStarted,
 )
+from domain.conversation.import_commands import (
+    ImportCompaction,
+    ImportMessages,
+)
+from domain.conversation.lineage import ANCESTORS_MAX, stored_facts
+from domain.conversation.records import Orphan
 from domain.conversation.state import Conversation
 from domain.errors import NotFound, Refused
 from domain.run import RunCalledBack, RunHidden
 
 Facts = list[ConversationEvent]
+FORKED: Final = "The conversation was forked before this call had a return."
 
 
 def decide(state: Conversation, command: ConversationCommand) -> Facts:
@@ -51,17 +61,30 @@ def decide(state: Conversation, command: ConversationCommand) -> Facts:
         raise NotFound("Conversation", "")
     if state.deleted and isinstance(command, OF_THE_LIVING):
         raise NotFound("Conversation", "")
-    return _DECISIONS[type(command)](state, command)
+    return stored_facts(state.lineage, _DECISIONS[type(command)](state, command))
 
 
 def _start(state: Conversation, command: StartConversation) -> Facts:
     if state.agent_id is not None:
         raise Refused("The conversation has started already.")
-    return [
-        ConversationStarted(
-            agent_id=command.agent_id, system=command.system, settings=command.settings
-        )
-    ]
+    started = ConversationStarted(
+        agent_id=command.agent_id, system=command.system, settings=command.settings
+    )
+    if len(state.lineage.ancestors) > ANCESTORS_MAX:
+        raise Refused(f"A fork has at most {ANCESTORS_MAX} conversations behind it.")
+    more: dict[str, Any] = {}
+    if command.parent is not None:
+        more["parent"] = command.parent
+    if command.isolated:
+        more["isolated"] = dict(command.isolated)
+    if command.consolidates is not None:
+        more["consolidates"] = command.consolidates
+    orphaned = [_orphaned(one) for one in state.orphans]
+    return [started.model_copy(update=more), *orphaned]
+
+
+def _orphaned(one: Orphan) -> ConversationEvent:
+    return return_of(one.call, one.run_id, "cancelled", FORKED, "system")
 
 
 def _change(state: Conversation, command: ChangeConversation) -> Facts:
@@ -103,7 +126,10 @@ OF_THE_LIVING: Final = (
     RedoCompaction,
     PinMessage,
     RecompileSystem,
+    ResetWindow,
     ImportMessages,
+    QueueConsolidation,
+    ImportCompaction,
 )
 _DECISIONS: Final[dict[type[Any], Callable[[Conversation, Any], Facts]]] = {
     StartConversation: _start,
@@ -124,10 +150,15 @@ _DECISIONS: Final[dict[type[Any], Callable[[Conversation, Any], Facts]]] = {
     FinishTool: working.finish_tool,
     FinishRun: working.finish_run,
     StartCompaction: compacting.start,
+    ImportCompaction: compacting.take_over,
     RecordCompaction: compacting.record,
     FailCompaction: compacting.fail,
     UndoCompaction: compacting.undo,
     RedoCompaction: compacting.redo,
     PinMessage: compacting.pin,
     RecompileSystem: compacting.recompile,
+    ResetWindow: compacting.reset,
+    QueueConsolidation: consolidating.queue,
+    FinishConsolidation: consolidating.finish,
+    SettleProposal: consolidating.settle,
 }

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from domain.content import Content
+from domain.conversation import consolidating
 from domain.conversation.commands import CancelRuns
 from domain.conversation.compaction_facts import CompactionFailure, WindowCompactionFailed
 from domain.conversation.events import ConversationEvent
@@ -41,6 +42,7 @@ def over(state: Conversation, run: Run, ending: EndRun) -> list[ConversationEven
     facts: list[ConversationEvent] = [
         *given_up_by(state, run.run_id, reason),
         *(closed(call, run.run_id, status) for call in calls),
+        *consolidating.due(state, run, ending),
         _finished(run, ending),
     ]
     for other in state.runs.values():

@@ -12,6 +12,7 @@ from domain.conversation.facts import (
     MessageWithdrawn,
     WindowRolledBack,
 )
+from domain.conversation.memory_facts import MemoryEvent
 from domain.run import RunEvent
 
 ConversationEvent: TypeAlias = (
@@ -23,5 +24,6 @@ ConversationEvent: TypeAlias = (
     | MessageWithdrawn
     | WindowRolledBack
     | WindowEvent
+    | MemoryEvent
     | RunEvent
 )

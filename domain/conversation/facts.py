@@ -6,6 +6,7 @@ from typing import Any, Literal
 from domain.content import Content
 from domain.event import Event, Value
 from domain.run import CancelReason
+from domain.sleeptime import Consolidates
 
 
 class Counts(Value):
@@ -44,13 +45,18 @@ class ConversationSettings(Value):
 
 
 class ConversationStarted(Event):
-    """A conversation began."""
+    """A conversation began.
+
+    `isolated` names the blocks of the agent of which it has copies of its own: each one's copy.
+    """
 
     type: Literal["conversation.started"] = "conversation.started"
     agent_id: str
     system: System
     settings: ConversationSettings = ConversationSettings()
     parent: Parent | None = None
+    isolated: dict[str, str] | None = None
+    consolidates: Consolidates | None = None
 
 
 class ConversationChanged(Event):
@@ -111,9 +117,14 @@ class MessageWithdrawn(Event):
 
 
 class WindowRolledBack(Event):
-    """A turn left the window and the message list as if it had not been; its runs still show it."""
+    """A turn left the window and the message list as if it had not been; its runs still show it.
+
+    `through` has all leave that came up to this offset; `listed` keeps it in lists nevertheless.
+    """
 
     type: Literal["window.rolled_back"] = "window.rolled_back"
     run_ids: tuple[str, ...]
     message_ids: tuple[str, ...]
     compaction_ids: tuple[str, ...] = ()
+    through: int | None = None
+    listed: bool | None = None

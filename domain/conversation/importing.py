@@ -10,15 +10,17 @@ from datetime import datetime
 from typing import Any, Final
 
 from domain.conversation.commands import (
-    ImportMessages,
     QueueRun,
-    SaidMessage,
-    SaidReply,
-    SaidReturn,
 )
 from domain.conversation.ending import return_of
 from domain.conversation.events import ConversationEvent
 from domain.conversation.facts import MessageAppended
+from domain.conversation.import_commands import (
+    ImportMessages,
+    SaidMessage,
+    SaidReply,
+    SaidReturn,
+)
 from domain.conversation.queueing import queue
 from domain.conversation.state import Conversation
 from domain.errors import Full, Unasked
@@ -127,7 +129,7 @@ def _claimed(command: ImportMessages) -> RunClaimed:
 def _message(command: ImportMessages, identity: str, said: SaidMessage) -> MessageAppended:
     appended = MessageAppended(
         message_id=identity,
-        otid=otid_of(identity, 0),
+        otid=said.otid or otid_of(identity, 0),
         role=said.role,
         content=said.content,
         run_id=command.run_id,
@@ -203,7 +205,7 @@ def _why(said: SaidReply, calls: list[str]) -> FinishReason | None:
 def _returned(call: OpenCall, run_id: str, said: SaidReturn | None) -> ToolFinished:
     if said is None:
         return return_of(call, run_id, "unknown", NO_RETURN, "system")
-    finished = return_of(call, run_id, said.status, said.content, "client")
+    finished = return_of(call, run_id, said.status, said.content, said.source or "client")
     printed = {"stdout": said.stdout, "stderr": said.stderr}
     given = {name: lines for name, lines in printed.items() if lines is not None}
     return finished.model_copy(update={**given, **_when(said.said_at)})

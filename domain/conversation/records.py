@@ -15,6 +15,13 @@ class WaitingMessage:
     message: MessageQueued
 
 
+class Orphan(NamedTuple):
+    """A call without a return, of a parent's run that was under way when its fork began."""
+
+    run_id: str
+    call: OpenCall
+
+
 class KeyUse(NamedTuple):
     """What an idempotency key stands for."""
 

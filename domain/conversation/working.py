@@ -14,6 +14,7 @@ from domain.conversation.commands import (
     StartTool,
     SupersedeStep,
 )
+from domain.conversation.compacting import emptied_through
 from domain.conversation.ending import given_up_by, over, return_of
 from domain.conversation.events import ConversationEvent
 from domain.conversation.facts import MessageAppended
@@ -51,7 +52,18 @@ def claim(state: Conversation, command: ClaimRun) -> list[ConversationEvent]:
     lost = given_up_by(state, run.run_id, "lost")
     if command.tools:
         claimed = claimed.model_copy(update={"tools": command.tools})
-    return [claimed, *lost, *_taken_over(run), *_let_in(state, run.run_id, _own(run))]
+    if command.sleeptime is not None:
+        claimed = claimed.model_copy(update={"sleeptime": command.sleeptime})
+    emptied = _emptied(state, run) if command.forgetful else []
+    return [claimed, *lost, *_taken_over(run), *emptied, *_let_in(state, run.run_id, _own(run))]
+
+
+def _emptied(state: Conversation, run: Run) -> list[ConversationEvent]:
+    """Have all leave the window that came before a turn; it is listed nevertheless."""
+    if run.epoch > 0 or run.continues is not None:
+        return []
+    through = min(run.asked, default=state.version + 1) - 1
+    return [emptied_through(state, through).model_copy(update={"listed": True})]
 
 
 def _taken_over(run: Run) -> list[ConversationEvent]:

@@ -5,6 +5,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from domain.content import Content, ToolSchema
 from domain.event import Event, Value
+from domain.sleeptime import Sleeptime
 
 ATTEMPTS_MAX: Final = 3
 MAX_STEPS_DEFAULT: Final = 50
@@ -139,11 +140,13 @@ class DeltaCall(Value):
 class OfferedTool(ToolSchema):
     """A tool that the server runs itself; a gated one only with the client's approval.
 
-    One that is idempotent may be run again after a crash in the middle of it.
+    One that is idempotent may be run again after a crash in the middle of it; the success of one
+    that is terminal ends the run.
     """
 
     gated: bool = False
     idempotent: bool = False
+    terminal: bool = False
 
 
 class RunQueued(Event):
@@ -164,7 +167,8 @@ class RunQueued(Event):
 class RunClaimed(Event):
     """A worker took the run; facts of an older epoch are refused from here on.
 
-    It pins what the run is worked with: model, settings, and the server's `tools` on offer.
+    It pins what the run is worked with: model, settings, the server's `tools` on offer, and how the
+    agent's memory is consolidated after it, if it is.
     """
 
     type: Literal["run.claimed"] = "run.claimed"
@@ -176,6 +180,7 @@ class RunClaimed(Event):
     settings: dict[str, Any]
     context_window: int
     tools: tuple[OfferedTool, ...] = ()
+    sleeptime: Sleeptime | None = None
 
 
 class RunCancelRequested(Event):
@@ -283,7 +288,10 @@ class StepSuperseded(Event):
 
 
 class ToolStarted(Event):
-    """The server is about to run a tool for step `s`; `message_id` will be that of its return."""
+    """The server is about to run a tool for step `s`; `message_id` will be that of its return.
+
+    `stream` is there only where the step is a fork's ancestor's.
+    """
 
     type: Literal["tool.started"] = "tool.started"
     s: int
@@ -293,6 +301,7 @@ class ToolStarted(Event):
     message_id: str
     name: str
     idempotent: bool = False
+    stream: str | None = None
 
 
 class ToolFinished(Event):
@@ -300,7 +309,7 @@ class ToolFinished(Event):
 
     `run_id` is the run in which it came, `step_id` the step that called. `effects` are the facts of
     other streams that it led to, as (stream, version). `said_at` is when it came, if that was
-    elsewhere, before.
+    elsewhere, before. `stream` is there only where the step is a fork's ancestor's.
     """
 
     type: Literal["tool.finished"] = "tool.finished"
@@ -317,6 +326,7 @@ class ToolFinished(Event):
     source: ToolSource
     effects: tuple[tuple[str, int], ...] = ()
     said_at: datetime | None = None
+    stream: str | None = None
 
 
 RunEvent: TypeAlias = (

@@ -143,11 +143,16 @@ def ending_of(run: Run) -> EndRun | None:
         return EndRun(run.run_id, run.epoch, "completed", "requires_approval")
     if run.calls:
         return None
+    reason = _completed(run)
+    return None if reason is None else EndRun(run.run_id, run.epoch, "completed", reason)
+
+
+def _completed(run: Run) -> StopReason | None:
+    if run.ended_by_tool:
+        return "tool_rule"
     if run.answered:
-        return EndRun(run.run_id, run.epoch, "completed", "end_turn")
-    if run.steps_done >= run.request.max_steps:
-        return EndRun(run.run_id, run.epoch, "completed", "max_steps")
-    return None
+        return "end_turn"
+    return "max_steps" if run.steps_done >= run.request.max_steps else None
 
 
 def _hopeless(run: Run) -> EndRun:

@@ -36,7 +36,8 @@ def crowded_above(context_window: int) -> int:
 class OpenCall:
     """A tool call of a finished step that has no return yet.
 
-    `gated` while it waits for the client; `starts` counts how often the server began to run it.
+    `gated` while it waits for the client; `starts` counts how often the server began to run it, and
+    `started_at` is the offset where it first did: what the call has led to elsewhere names that.
     """
 
     s: int
@@ -48,6 +49,7 @@ class OpenCall:
     gated: bool = False
     starts: int = 0
     idempotent: bool = False
+    started_at: int | None = None
 
     @property
     def return_id(self) -> str:
@@ -95,9 +97,9 @@ class Run:
     """A run that is not over.
 
     A steer's has the `host` that it was meant for, and is `joined` to it once its messages are in.
-    `said` are the offsets of its messages. It is `crowded` while its window is to be compacted;
-    `overflows` counts how often the model had no room for its step, and it is `hopeless` if no
-    compaction can help. `last_s` is its last step.
+    `said` are the offsets of its messages, `succeeded` the tools of its last step that did. It is
+    `crowded` while its window is to be compacted; `overflows` counts how often the model had no room
+    for its step, and it is `hopeless` if no compaction can help. `last_s` is its last step.
     """
 
     run_id: str
@@ -112,6 +114,7 @@ class Run:
     joined: str | None = None
     step: OpenStep | None = None
     calls: tuple[OpenCall, ...] = ()
+    succeeded: frozenset[str] = frozenset()
     steps_done: int = 0
     attempts_lost: int = 0
     delay_ms: int = 0
@@ -134,6 +137,12 @@ class Run:
     def asked(self) -> tuple[int, ...]:
         """The offsets of its messages while it needs them, none once it has answered."""
         return () if self.answered else self.said
+
+    @property
+    def ended_by_tool(self) -> bool:
+        """Whether a tool has ended it: a terminal one that succeeded in the last step."""
+        offered = () if self.claimed is None else self.claimed.tools
+        return any(one.terminal and one.name in self.succeeded for one in offered)
 
     @property
     def epoch(self) -> int:
@@ -194,6 +203,7 @@ def step_taken(run: Run, event: StepFinished) -> Run:
         run,
         step=None,
         calls=calls,
+        succeeded=frozenset(),
         steps_done=run.steps_done + 1,
         attempts_lost=0,
         delay_ms=0,
@@ -254,10 +264,15 @@ def made_no_room(run: Run, *, retry: bool) -> Run:
     return replace(run, crowded=None, hopeless="context" if stuck else run.hopeless)
 
 
-def call_begun(run: Run, event: ToolStarted) -> Run:
-    """Count that the server began to run a call."""
+def call_begun(run: Run, event: ToolStarted, version: int) -> Run:
+    """Count that the server began, at `version`, to run a call."""
     calls = tuple(
-        replace(one, starts=one.starts + 1, idempotent=event.idempotent)
+        replace(
+            one,
+            starts=one.starts + 1,
+            idempotent=event.idempotent,
+            started_at=one.started_at or version,
+        )
         if (one.s, one.id) == (event.s, event.tool_call_id)
         else one
         for one in run.calls
@@ -267,8 +282,15 @@ def call_begun(run: Run, event: ToolStarted) -> Run:
 
 def call_returned(run: Run, event: ToolFinished) -> Run:
     """Close a call."""
-    calls = tuple(one for one in run.calls if (one.s, one.id) != (event.s, event.tool_call_id))
-    return replace(run, calls=calls, turn=run.turn.with_message(event.message_id))
+    call = run.open_call(event.s, event.tool_call_id)
+    calls = tuple(one for one in run.calls if one is not call)
+    done = {call.name} if call is not None and event.status == "ok" else set[str]()
+    return replace(
+        run,
+        calls=calls,
+        succeeded=run.succeeded | done,
+        turn=run.turn.with_message(event.message_id),
+    )
 
 
 def calls_approved(run: Run, tool_call_ids: frozenset[str]) -> Run:

@@ -8,6 +8,7 @@ from typing import Final
 from projections.audit import status_of
 from projections.marks import Compaction
 from projections.search_texts import Kind
+from projections.why.naming import named
 from projections.why.sentence import sentence_of
 from projections.why.times import Thing, Timeline
 from projections.why.values import (
@@ -84,6 +85,7 @@ def answer_of(findings: Findings) -> WhyAnswer:
         corrections=findings.corrections,
         closest=findings.closest,
     )
+    answer = named(answer, findings.timeline.marks.lineage)
     sentence = findings.remark or sentence_of(answer)
     return answer.model_copy(update={"sentence": sentence})
 
@@ -119,6 +121,7 @@ class _Answering:
         chain = () if inside else self.timeline.chain(thing.place)
         survivors = tuple(self._survivors(found))
         hidden_at = self.timeline.hidden.get(thing.message_id)
+        hidden = hidden_at is not None or self.marks.unlists(thing.place)
         return Occurrence(
             offset=thing.place,
             message_id=thing.message_id,
@@ -135,7 +138,7 @@ class _Answering:
             compaction=_evictor(chain[0]) if chain else None,
             chain=tuple(self._link(one, found) for one in chain),
             survives_in=survivors[:SURVIVORS_MAX],
-            reachable=_reachable(survivors, inside=inside, hidden=hidden_at is not None),
+            reachable=_reachable(survivors, inside=inside, hidden=hidden),
             windows=stays,
         )
 

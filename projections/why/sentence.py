@@ -22,6 +22,8 @@ DONE: Final[dict[Brought | Taken, str]] = {
     "redone": "was redone",
     "rolled_back": "was rolled back with its turn",
 }
+# How things leave that no compaction took, and no rollback of a turn.
+EMPTIED: Final = "the window was emptied"
 
 
 def sentence_of(answer: WhyAnswer) -> str:
@@ -65,7 +67,7 @@ def _said(answer: WhyAnswer, first: Occurrence) -> str:
         verb = "was returned"
     elif answer.asked == "phrase" and first.match != "phrase":
         verb = "was said (its words, not in a row)"
-    where = f"at offset {first.offset} ({day_of(first.at)})"
+    where = f"at {_offset(first.offset, first.stream)} ({day_of(first.at)})"
     if not _several(answer):
         return f"{subject} {verb} {where}"
     times = "" if answer.complete else "at least "
@@ -87,13 +89,14 @@ def _never_said(answer: WhyAnswer) -> str:
 
 def _near(near: Near) -> str:
     words = f"{_listed(list(near.words))} in " if near.words else ""
-    return f"{words}{_quoted(near.text, TEXT_CHARS_MAX)} at offset {near.offset}"
+    return f"{words}{_quoted(near.text, TEXT_CHARS_MAX)} at {_offset(near.offset, near.stream)}"
 
 
 def _summaries(only: tuple[Survivor, ...]) -> str:
     newest = only[0]
     more = f" and {len(only) - 1} more" if len(only) > 1 else ""
-    return f"the summary of {newest.compaction_id} at offset {newest.offset}{more} says it"
+    where = _offset(newest.offset, newest.stream)
+    return f"the summary of {newest.compaction_id} at {where}{more} says it"
 
 
 # --- where it went ----------------------------------------------------------------------------
@@ -105,35 +108,41 @@ def _here(first: Occurrence) -> str:
         return f"is in the window{pinned}"
     left, back = first.windows[-2], first.windows[-1]
     return (
-        f"left the window at offset {left.left_at} and is back in it since offset "
-        f"{back.entered_at}, when {back.brought_by_compaction} {DONE[back.brought_by]}{pinned}"
+        f"left the window at {_offset(left.left_at, left.left_stream)} and is back in it since "
+        f"{_offset(back.entered_at, back.entered_stream)}, when {back.brought_by_compaction} {DONE[back.brought_by]}{pinned}"
     )
 
 
 def _gone(first: Occurrence) -> str:
     """Tell how it left the window. What was rolled back would not be there in any case."""
     if first.rolled_back_at is not None:
-        return f"was hidden at offset {first.rolled_back_at}, when its turn was rolled back"
+        where = _offset(first.rolled_back_at, first.rolled_back_stream)
+        return f"was hidden at {where}, when its turn was rolled back"
     last = first.windows[-1] if first.windows else None
     if last is None or last.left_at is None or last.taken_by is None:
         return "never came into the window"
-    return (
-        f"left the window at offset {last.left_at} when {_evicted_by(first, last.taken_by, last)}"
-    )
+    where = _offset(last.left_at, last.left_stream)
+    return f"left the window at {where} when {_evicted_by(first, last.taken_by, last)}"
 
 
 def _evicted_by(first: Occurrence, how: Taken, last: Stay) -> str:
+    if last.taken_by_compaction is None:
+        return EMPTIED
     by = first.compaction
     if by is None or how != "compacted":
         return f"{last.taken_by_compaction} {DONE[how]}"
+    if by.trigger == "import":
+        return f"the conversation was imported: it was evicted before the import ({_messages(by.ranges)})"
     return f"{by.compaction_id} ({by.trigger}, {by.mode}) evicted {_messages(by.ranges)}"
 
 
 def _messages(ranges: tuple[Span, ...]) -> str:
     told = [
-        str(one.first) if one.first == one.last else f"{one.first}–{one.last}"  # noqa: RUF001 - from, to
+        f"{one.first}" if one.first == one.last else f"{one.first}–{one.last}"  # noqa: RUF001 - from, to
         for one in ranges
     ]
+    # Only a fork has ranges of several streams.
+    told = [_of(words, one.stream) for words, one in zip(told, ranges, strict=True)]
     if len(told) > RANGES_SHOWN:
         told = [*told[:RANGES_SHOWN], f"{len(told) - RANGES_SHOWN} more ranges"]
     alone = len(told) == 1 and ranges[0].first == ranges[0].last
@@ -148,7 +157,7 @@ def _left_of_it(answer: WhyAnswer, first: Occurrence) -> str:
         return f", and {_kept(first)}"
     if first.rolled_back_at is not None:
         return ""
-    if not first.chain:
+    if not first.chain or not first.chain[-1].current:
         return ", and no summary stands for it"
     if any(link.kept for link in first.chain):
         return f", and {_lost(first)}"
@@ -162,7 +171,8 @@ def _kept(first: Occurrence) -> str:
     share = f" {round(current.share * 100)} % of" if current.share < 1 else ""
     words = _listed(list(current.words[:WORDS_SHOWN]))
     more = ", …" if len(current.words) > WORDS_SHOWN else ""
-    return f"the current summary (offset {current.offset}) keeps{share} its words: {words}{more}"
+    where = _offset(current.offset, current.stream)
+    return f"the current summary ({where}) keeps{share} its words: {words}{more}"
 
 
 def _lost(first: Occurrence) -> str:
@@ -170,12 +180,21 @@ def _lost(first: Occurrence) -> str:
     had = max(n for n, link in enumerate(first.chain) if link.kept)
     kept, then = first.chain[had], first.chain[had + 1]
     return (
-        f"the summary at offset {kept.offset} still had it, but not the one at offset "
-        f"{then.offset}, which replaced it when {then.compaction_id} was done"
+        f"the summary at {_offset(kept.offset, kept.stream)} still had it, but not the one at "
+        f"{_offset(then.offset, then.stream)}, which replaced it when {then.compaction_id} was done"
     )
 
 
 # --- words ------------------------------------------------------------------------------------
+
+
+def _offset(offset: int | None, stream: str | None) -> str:
+    return _of(f"offset {offset}", stream)
+
+
+def _of(words: str, stream: str | None) -> str:
+    """Say whose an offset is, if a fork inherited it."""
+    return words if stream is None else f"{words} of {stream}"
 
 
 def day_of(at: datetime) -> str:

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from domain.conversation import (
+    Inherited,
     WindowCompacted,
     WindowCompactionRedone,
     WindowCompactionUndone,
@@ -23,23 +24,35 @@ class Stay(Value):
 
     `brought_by` and `taken_by` are what happened there: it was said; a compaction was recorded,
     undone, redone, or rolled back with its turn, or the turn itself was. They name the compaction.
+    The streams are there only for offsets that a fork inherited.
     """
 
     entered_at: int
+    entered_stream: Inherited = None
     brought_by: Brought = "said"
     brought_by_compaction: str | None = None
     left_at: int | None = None
+    left_stream: Inherited = None
     taken_by: Taken | None = None
     taken_by_compaction: str | None = None
 
 
 class Turn(NamedTuple):
-    """A change of what compactions hold, or of what is hidden: at an offset, in order."""
+    """A change of what compactions hold, or of what is hidden: at an offset, in order.
+
+    With the messages it names, it takes away all that came up to offset `through`.
+    """
 
     offset: int
     kind: Taken
     compaction_ids: frozenset[str]
     message_ids: frozenset[str] = frozenset()
+    through: int | None = None
+
+    def takes(self, thing: "Thing") -> bool:
+        """Tell whether something is hidden by it."""
+        before = self.through is not None and thing.place <= self.through and not thing.always
+        return before or thing.message_id in self.message_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +117,7 @@ class Timeline:
                 holding -= keys
             if turn.kind == "rolled_back":
                 gone |= keys
-                hidden = hidden or thing.message_id in turn.message_ids
+                hidden = hidden or turn.takes(thing)
             here = here or turn is said if thing.own is None else thing.own in holding
             inside = here and not hidden and holding.isdisjoint(covering)
             yield _Step(turn, turn is said, inside, min(keys, default=None))
@@ -161,6 +174,6 @@ def _turn_of(fact: Recorded[Any]) -> Turn | None:
             return Turn(fact.version, "redone", frozenset({key}))
         case WindowRolledBack() as event:
             keys, ids = frozenset(event.compaction_ids), frozenset(event.message_ids)
-            return Turn(fact.version, "rolled_back", keys, ids)
+            return Turn(fact.version, "rolled_back", keys, ids, event.through)
         case _:
             return None

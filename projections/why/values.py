@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Literal, TypeAlias
 
 from domain.compaction import CompactionMode, CompactionTrigger
+from domain.conversation import Inherited
 from domain.event import Value
 from domain.run import Span
 from projections.audit import CompactionStatus
@@ -20,7 +21,7 @@ Role: TypeAlias = Literal["user", "system", "assistant", "tool", "summary"]
 
 
 class Survivor(Value):
-    """A summary, recorded at `offset`, that has what was said, in its own `words`.
+    """A summary, recorded at `offset` (of `stream`), that has what was said, in its own `words`.
 
     `share` is how many of the telling words of a message it has; of a phrase it has all. It is
     `current` if the model sees it now.
@@ -29,6 +30,7 @@ class Survivor(Value):
     compaction_id: str
     summary_message_id: str
     offset: int
+    stream: Inherited = None
     words: tuple[str, ...]
     share: float
     current: bool
@@ -40,6 +42,7 @@ class Link(Value):
 
     compaction_id: str
     offset: int
+    stream: Inherited = None
     kept: bool
     current: bool
 
@@ -54,6 +57,7 @@ class Evictor(Value):
 
     compaction_id: str
     offset: int
+    stream: Inherited = None
     at: datetime
     by: str
     planned_at: int
@@ -81,10 +85,11 @@ class Occurrence(Value):
 
     `match` tells how close together the words stand there. `evicted_at` is the offset of the
     compaction that keeps it out of the window. `chain` goes from that one to the summary that stands
-    for it now.
+    for it now. In a fork, an offset is that of the `stream` beside it if it was inherited.
     """
 
     offset: int
+    stream: Inherited = None
     message_id: str
     role: Role
     kind: Kind
@@ -94,7 +99,9 @@ class Occurrence(Value):
     in_window: bool
     pinned: bool = False
     rolled_back_at: int | None = None
+    rolled_back_stream: Inherited = None
     evicted_at: int | None = None
+    evicted_stream: Inherited = None
     compaction_id: str | None = None
     compaction: Evictor | None = None
     chain: tuple[Link, ...] = ()
@@ -114,6 +121,7 @@ class Near(Value):
     """What comes closest to something that nobody said: which of its words were said there."""
 
     offset: int
+    stream: Inherited = None
     role: Role
     at: datetime
     text: str

@@ -89,6 +89,7 @@ async def remembering(server: Server) -> tuple[str, str]:
             "memory_blocks": [{"label": "human", "value": "likes tea"}],
             "context_window_limit": LIMIT,
             "compaction_settings": {"model": SUMMARISER, "mode": "all"},
+            "include_base_tools": False,
         },
     )
     agent_id = agent.json()["id"]

@@ -11,7 +11,7 @@ from app.mapper import Row
 from app.store import VERSION_MAX, Bell, Pieces, Sealed, Store
 from projections.columns import Scalar
 from projections.patches import Patch
-from projections.search_ranks import Posting
+from projections.search_ranks import Mention, Posting
 from tests.databases import opened
 
 Fault = Literal["none", "before", "after"]
@@ -73,6 +73,11 @@ class WrappedStore:
         self, stream: str, wanted: Sequence[str], *, upto: int = VERSION_MAX, limit: int
     ) -> list[list[Posting]]:
         return self._working().search(stream, wanted, upto=upto, limit=limit)
+
+    def mentions(
+        self, wanted: Sequence[str], streams: Sequence[str] | None, *, limit: int
+    ) -> list[list[Mention]]:
+        return self._working().mentions(wanted, streams, limit=limit)
 
     def said(self, stream: str, upto: int = VERSION_MAX) -> list[int]:
         return self._working().said(stream, upto)

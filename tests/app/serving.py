@@ -27,7 +27,7 @@ from app.web import routes
 from app.web.errors import EXCEPTION_HANDLERS
 from app.web.limits import BodyLimit
 from app.web.services import Services
-from app.wiring import services_of, worker_of
+from app.wiring import consolidations_of, services_of, worker_of
 from app.worker import Worker
 from domain.agent import AgentSettings, CreateAgent
 from domain.conversation import ConversationSettings, StartConversation
@@ -144,14 +144,20 @@ class Server:
         self.tail = self.services.tail
         self.worker = worker_of(self.services)
         self.http = await self._open.enter_async_context(self._client())
+        self.services.mcp.start()
         await self.worker.start()
+        self.consolidations = consolidations_of(self.services)
+        await self.consolidations.start()
 
     def _services(self, log: Log) -> Services:
         provider = self._provider
         if provider is None:
             return services_of(self._settings, log)
         row = ProviderRow("script", None, None, lambda _: provider, lambda _: None)
-        settings = ProviderSettings(word_delay_s=self._settings.demo_word_delay_s)
+        settings = ProviderSettings(
+            word_delay_s=self._settings.demo_word_delay_s,
+            context_windows=self._settings.context_windows,
+        )
         return services_of(self._settings, log, Catalogue(settings, (*ROWS, row)))
 
     def _client(self) -> httpx2.AsyncClient:
@@ -170,7 +176,9 @@ class Server:
     async def stop(self) -> None:
         """Go down in the order of a shutdown."""
         self.tail.close()
+        await self.consolidations.stop()
         await self.worker.stop()
+        await self.services.mcp.stop()
         await self.services.catalogue.close()
         await self._open.aclose()
 

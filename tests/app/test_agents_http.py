@@ -6,11 +6,15 @@ import pytest
 from httpx2 import AsyncClient
 from letta_client.types import AgentState
 
+from app.web.agents import BASE_TOOLS
+from app.web.pages import Selection
 from domain.conversation import ConversationDeleted
+from domain.streams import default_conversation, system_message_id
 from tests.app.serving import Server, serving
 from tests.examples import AGENT_ID, BLOCK_ID
 
 ROOT: Final = "/v1/agents/"
+APPROVAL: Final = {"type": "approval", "tool_call_id": "call-0", "approve": True}
 NEW_CLIENT: Final = {"X-Stainless-Package-Version": "1.12.1"}
 
 
@@ -26,7 +30,8 @@ def http(server: Server) -> AsyncClient:
 
 
 async def create(http: AsyncClient, **body: Any) -> dict[str, Any]:
-    answer = await http.post(ROOT, json={"model": "demo/echo", **body})
+    bare = {"model": "demo/echo", "include_base_tools": False}
+    answer = await http.post(ROOT, json={**bare, **body})
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -78,8 +83,29 @@ async def test_a_created_agent_is_what_the_sdk_expects_one_to_be(http: AsyncClie
     assert state.compaction_settings is not None
     assert (state.compaction_settings.mode, state.compaction_settings.clip_chars) == ("all", None)
     assert made["model_settings"] == {"provider_type": "anthropic", "max_output_tokens": 100}
-    assert (state.sources, state.tools, state.message_ids) == ([], [], [])
+    assert [one.name for one in state.tools] == list(BASE_TOOLS)
+    assert state.sources == []
+    assert state.message_ids == [system_message_id(default_conversation(state.id))]
     assert state.created_at == state.updated_at
+
+
+@pytest.mark.parametrize(
+    ("asked", "has"),
+    [
+        ({"include_base_tools": None}, BASE_TOOLS),
+        ({"include_base_tools": False}, ()),
+        (
+            {"include_base_tools": None, "tools": ["recall", "memory_insert"]},
+            (*BASE_TOOLS, "recall"),
+        ),
+        ({"include_base_tools": False, "tools": ["recall"]}, ("recall",)),
+    ],
+)
+async def test_an_agent_has_the_base_tools_unless_it_is_to_have_none(
+    http: AsyncClient, asked: dict[str, Any], has: tuple[str, ...]
+) -> None:
+    made = await create(http, **asked)
+    assert [one["name"] for one in made["tools"]] == [*has]
 
 
 async def test_an_agent_needs_nothing_but_a_model(http: AsyncClient) -> None:
@@ -118,12 +144,18 @@ async def test_the_default_handle_stands_for_the_default_model(http: AsyncClient
         ({"memory_blocks": [{"label": str(n)} for n in range(65)]}, 422, "64"),
         ({"block_ids": ["block-1"]}, 422, "block_ids"),
         ({"block_ids": [BLOCK_ID]}, 404, BLOCK_ID),
-        ({"tools": ["web_search"]}, 404, "Tool 'web_search' not found"),
+        ({"tools": ["web_surf"]}, 404, "Tool 'web_surf' not found"),
         ({"tool_rules": [{"type": "run_first"}]}, 501, "tool_rules"),
         ({"secrets": {"KEY": "hush"}}, 501, "secrets"),
-        ({"enable_sleeptime": True}, 501, "enable_sleeptime"),
+        ({"sleeptime_agent_frequency": 0}, 422, "sleeptime_agent_frequency"),
+        ({"sleeptime_settings": {"model": "no/such"}}, 404, "no/such"),
         ({"from_template": "a:b"}, 501, "from_template"),
-        ({"initial_message_sequence": [{"role": "user"}]}, 501, "initial_message_sequence"),
+        ({"initial_message_sequence": [{"role": "user"}]}, 422, "initial_message_sequence"),
+        (
+            {"initial_message_sequence": [{"type": "approval", "approvals": [APPROVAL]}]},
+            422,
+            "an approval answers what nobody has asked yet",
+        ),
     ],
 )
 async def test_what_cannot_be_an_agent_is_turned_down_by_name_and_leaves_nothing(
@@ -320,7 +352,8 @@ async def test_an_update_that_changes_nothing_records_nothing(
         ({"block_ids": [BLOCK_ID]}, 404),
         ({"model_settings": {}}, 422),
         ({"name": ""}, 422),
-        ({"tool_ids": ["tool-1"]}, 501),
+        ({"source_ids": ["source-1"]}, 501),
+        ({"tool_ids": ["tool-1"]}, 422),
         ([], 422),
     ],
 )
@@ -373,3 +406,148 @@ async def test_a_deletion_that_was_cut_short_is_taken_up_by_the_next(tmp_path: P
         assert (await server.http.get(f"{ROOT}{agent_id}")).status_code == 200
         assert (await server.http.delete(f"{ROOT}{agent_id}")).status_code == 200
         assert await server.get("/v1/conversations/") == []
+
+
+# --- what agents have been doing ----------------------------------------------------------------
+
+
+async def ask(server: Server, agent_id: str, **more: Any) -> Any:
+    path = f"/v1/agents/{agent_id}/messages"
+    answer = await server.http.post(path, json={"input": "Hello!", **more})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def test_an_agent_shows_its_window_and_how_its_last_run_ended(
+    server: Server, http: AsyncClient
+) -> None:
+    agent_id = (await create(http))["id"]
+    fresh = (await http.get(f"{ROOT}{agent_id}")).json()
+    assert (fresh["last_run_completion"], fresh["last_stop_reason"]) == (None, None)
+    await ask(server, agent_id)
+    first = (await http.get(f"{ROOT}{agent_id}")).json()
+    assert len(first["message_ids"]) == 3
+    assert first["last_stop_reason"] == "end_turn"
+    conversation_id = await server.conversation(agent_id)
+    await server.post(conversation_id, client_tools=[{"name": "look"}], streaming=False)
+    later = (await http.get(f"{ROOT}{agent_id}")).json()
+    assert later["last_run_completion"] > first["last_run_completion"]
+    assert later["message_ids"] == first["message_ids"]
+
+
+async def test_agents_are_listed_by_their_last_run_those_without_one_last(
+    server: Server, http: AsyncClient
+) -> None:
+    made = [(await create(http, name=f"agent {number}"))["id"] for number in range(5)]
+    for number in (2, 0, 3):
+        await ask(server, made[number])
+    by = {"order_by": "last_run_completion"}
+    assert await names(http, **by) == ["agent 3", "agent 0", "agent 2", *_last_two(made, "desc")]
+    assert await names(http, **by, order="asc") == [
+        *("agent 2", "agent 0", "agent 3"),
+        *_last_two(made, "asc"),
+    ]
+    for order in ("asc", "desc"):
+        whole = (await http.get(ROOT, params={**by, "order": order})).json()
+        ids = [one["id"] for one in whole]
+        for place, cursor in enumerate(ids):
+            query = {**by, "order": order, "limit": 2}
+            after = (await http.get(ROOT, params={**query, "after": cursor})).json()
+            assert [one["id"] for one in after] == ids[place + 1 : place + 3]
+            before = (await http.get(ROOT, params={**query, "before": cursor})).json()
+            assert [one["id"] for one in before] == ids[max(0, place - 2) : place]
+    assert await names(http, sort_by="updated_at", limit=1) == ["agent 4"]
+
+
+def _last_two(made: list[str], order: str) -> list[str]:
+    """Those without a run are in the order of their ids."""
+    ids = sorted((made[1], made[4]), reverse=order == "desc")
+    return [f"agent {made.index(one)}" for one in ids]
+
+
+async def test_agents_are_found_by_how_their_last_run_ended(
+    server: Server, http: AsyncClient
+) -> None:
+    one, two, _ = [(await create(http, name=name))["id"] for name in ("one", "two", "three")]
+    await ask(server, one)
+    await ask(server, two)
+    await ask(server, two, max_steps=1, client_tools=[{"name": "look"}], input="call look {}")
+    shown = (await http.get(f"{ROOT}{two}")).json()["last_stop_reason"]
+    assert shown != "end_turn"
+    assert await names(http, last_stop_reason="end_turn") == ["one"]
+    assert await names(http, last_stop_reason=shown) == ["two"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"project_id": "p"},
+        {"template_id": "t"},
+        {"base_template_id": "t"},
+        {"identity_id": "i"},
+        {"identifier_keys": "k"},
+        {"created_by_id": "user"},
+    ],
+    ids=str,
+)
+async def test_no_agent_belongs_to_what_there_is_not(
+    http: AsyncClient, query: dict[str, str]
+) -> None:
+    await create(http)
+    assert await names(http, **query) == []
+
+
+async def test_an_agent_deleted_while_it_is_listed_is_left_out(
+    http: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [(await create(http, name=name))["id"] for name in ("one", "two", "three")]
+    page = Selection.page
+
+    async def paged(*given: Any, **more: Any) -> Any:
+        rows = await page(*given, **more)
+        await http.delete(f"{ROOT}{made[1]}")
+        return rows
+
+    monkeypatch.setattr(Selection, "page", paged)
+    assert await names(http) == ["three", "one"]
+
+
+async def test_an_agent_may_begin_with_messages_that_nobody_answers(
+    server: Server, http: AsyncClient
+) -> None:
+    first = [
+        {"role": "user", "content": "Hello!"},
+        {"role": "assistant", "content": [{"type": "text", "text": "Hi, I am Ada."}]},
+    ]
+    agent = await create(http, initial_message_sequence=first)
+    path = f"{ROOT}{agent['id']}/messages"
+    items = await server.get(path, order="asc")
+    kinds = ["system_message", "user_message", "assistant_message"]
+    assert [one["message_type"] for one in items] == kinds
+    assert [one["id"] for one in items] == agent["message_ids"]
+    await ask(server, agent["id"])
+    assert len(await server.get(path)) == 5
+
+
+async def test_an_agents_window_is_shown_part_by_part(server: Server, http: AsyncClient) -> None:
+    agent = await create(
+        http, system="Be kind.", memory_blocks=[{"label": "human", "value": "Ada"}]
+    )
+    path = f"{ROOT}{agent['id']}/context"
+    fresh = await server.get(path)
+    assert (fresh["system_prompt"], fresh["num_messages"], fresh["messages"]) == ("Be kind.", 1, [])
+    assert "Ada" in fresh["core_memory"]
+    await ask(server, agent["id"])
+    shown = await server.get(path)
+    assert (shown["num_messages"], len(shown["messages"])) == (3, 2)
+    assert shown["context_window_size_max"] == agent["llm_config"]["context_window"]
+    assert shown["context_window_size_current"] > fresh["context_window_size_current"] > 0
+    other = await server.conversation()
+    for query in ({"conversation_id": other}, {"conversation_id": "conv-1"}):
+        assert (await http.get(path, params=query)).status_code == 404
+
+
+async def test_a_relation_that_there_is_not_is_refused(http: AsyncClient) -> None:
+    agent_id = (await create(http))["id"]
+    answer = await http.get(f"{ROOT}{agent_id}", params={"include": "agent.friends"})
+    assert answer.status_code == 422

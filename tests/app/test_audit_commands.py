@@ -351,3 +351,21 @@ def test_no_server_is_told_in_plain_words() -> None:
     command = typer.main.get_command(cli.cli)
     with pytest.raises(CommandFailed, match=f"There is no Everlog at {NOWHERE}"):
         command(["why", UNKNOWN, "x", "--url", NOWHERE], standalone_mode=False)
+
+
+# --- fork -------------------------------------------------------------------------------------
+
+
+async def test_a_fork_is_begun_and_told_with_whose_messages_it_has(
+    running: Server, everlog: Everlog
+) -> None:
+    stream = await running.conversation()
+    await running.post(stream, "I had tea with Ana.")
+    await running.post(stream, "Soup.")
+    fork_id = (await everlog("fork", stream, "--at", "3")).strip()
+    shown = await everlog("window", fork_id)
+    assert f"inherited from {stream}" in shown
+    assert "Soup" not in shown
+    assert (await everlog("fork", stream, "--json")).startswith('{"id":"conv-')
+    said = await everlog("why", fork_id, "tea with Ana")
+    assert said.startswith(f'"tea with Ana" was said at offset 3 of {stream} (')

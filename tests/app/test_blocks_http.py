@@ -137,6 +137,19 @@ async def test_an_update_records_only_what_differs(server: Server, http: AsyncCl
     assert facts[1:] == [BlockChanged(base_version=1, value="new")]
 
 
+async def test_of_two_editors_of_the_same_version_the_second_is_told_the_new_one(
+    http: AsyncClient,
+) -> None:
+    made = await create(http, value="old")
+    path = f"{ROOT}{made['id']}"
+    first = await http.patch(path, json={"value": "first", "base_version": 1})
+    assert first.json()["value"] == "first"
+    second = await http.patch(path, json={"value": "second", "base_version": 1})
+    assert (second.status_code, second.json()["version"]) == (409, 2)
+    again = await http.patch(path, json={"value": "second", "base_version": 2})
+    assert again.json()["value"] == "second"
+
+
 async def test_a_value_may_exceed_the_limit_that_the_model_is_shown(http: AsyncClient) -> None:
     made = await create(http, value="1234567890", limit=5)
     assert made["value"] == "1234567890"
@@ -240,3 +253,69 @@ async def test_hidden_blocks_are_listed_only_when_asked_for(http: AsyncClient) -
     await create(http, "shown", hidden=False)
     assert await labels(http) == ["shown"]
     assert await labels(http, show_hidden_blocks=True) == ["shown", "hidden"]
+
+
+async def held(http: AsyncClient, *held_blocks: str, **more: Any) -> str:
+    """Make an agent that has these blocks in its memory."""
+    body = {"model": "demo/echo", "block_ids": held_blocks, **more}
+    answer = await http.post("/v1/agents/", json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["id"]
+
+
+async def test_blocks_are_found_by_how_many_agents_have_them(http: AsyncClient) -> None:
+    made = {one: (await create(http, one))["id"] for one in ("none", "one", "two")}
+    agent_id = await held(http, made["two"], made["one"])
+    await held(http, made["two"])
+    gone = await held(http, made["none"])
+    await http.delete(f"/v1/agents/{gone}")
+    cases: list[tuple[dict[str, Any], list[str]]] = [
+        ({"connected_to_agents_count_eq": 0}, ["none"]),
+        ({"connected_to_agents_count_eq": [1, 2]}, ["two", "one"]),
+        ({"connected_to_agents_count_gt": 0}, ["two", "one"]),
+        ({"connected_to_agents_count_gt": 1}, ["two"]),
+        ({"connected_to_agents_count_lt": 0}, []),
+        ({"connected_to_agents_count_lt": 1}, ["none"]),
+        ({"connected_to_agents_count_lt": 2}, ["one", "none"]),
+        ({"connected_to_agents_count_gt": 0, "connected_to_agents_count_lt": 2}, ["one"]),
+    ]
+    for query, found in cases:
+        assert await labels(http, **query) == found, query
+    await http.patch(f"/v1/agents/{agent_id}/core-memory/blocks/detach/{made['one']}")
+    assert await labels(http, connected_to_agents_count_eq=0) == ["one", "none"]
+    wrong = await http.get(ROOT, params={"connected_to_agents_count_gt": -1})
+    assert wrong.status_code == 422
+
+
+async def test_what_no_block_has_finds_none(http: AsyncClient) -> None:
+    await create(http)
+    queries: list[dict[str, Any]] = [
+        {"templates_only": True},
+        {"project_id": "p"},
+        {"identity_id": "identity-1"},
+        {"identifier_keys": ["k"]},
+    ]
+    for query in queries:
+        assert await labels(http, **query) == [], query
+    assert await labels(http, templates_only=False) == ["human"]
+
+
+async def test_the_agents_that_have_a_block_are_listed_in_pages(http: AsyncClient) -> None:
+    shared, other = [(await create(http, one))["id"] for one in ("shared", "other")]
+    first, second = await held(http, shared, other), await held(http, shared)
+    await held(http, other)
+    hidden = await held(http, shared, hidden=True)
+    path = f"{ROOT}{shared}/agents"
+
+    async def ids(**query: Any) -> list[str]:
+        return [one["id"] for one in (await http.get(path, params=query)).json()]
+
+    assert await ids() == [hidden, second, first]
+    assert await ids(order="asc", limit=1) == [first]
+    assert await ids(order="asc", after=first) == [second, hidden]
+    assert await ids(before=first, limit=1) == [second]
+    await http.patch(f"/v1/agents/{second}/core-memory/blocks/detach/{shared}")
+    assert await ids() == [hidden, first]
+    (full, *_) = (await http.get(path, params={"include": "agent.blocks", "order": "asc"})).json()
+    assert [one["label"] for one in full["blocks"]] == ["shared", "other"]
+    assert (await http.get(f"{ROOT}{BLOCK_ID}/agents")).status_code == 404

@@ -8,6 +8,7 @@ import pytest
 
 from domain.conversation import MessageQueued
 from domain.run import RunCancelRequested, RunFinished, StepDelta, StepFinished, ToolStarted
+from domain.streams import default_conversation
 from tests.app.scripts import Gate, calling, saying
 from tests.app.serving import Scripted, Server, frames_of, serving
 
@@ -143,7 +144,7 @@ async def test_an_agent_s_runs_are_cancelled_wherever_they_are(tmp_path: Path) -
         own = asyncio.create_task(
             server.http.post(f"/v1/agents/{agent}/messages", json={"input": "Hello!"})
         )
-        for one in (stream, foreign):
+        for one in (stream, foreign, default_conversation(agent)):
             await server.until_there_is(one, StepDelta)
         runs = {
             (one["agent_id"], one["conversation_id"]): one["id"]

@@ -108,7 +108,7 @@ async def test_the_system_prompt_is_compiled_from_the_agent_as_it_is_now(server:
         (None, {"model_settings": {}}, 422),
         (None, {"context_window_limit": 0}, 422),
         (None, {"summary": "x" * 1025}, 422),
-        (None, {"isolated_block_labels": ["human"]}, 501),
+        (None, {"isolated_block_labels": ["human"]}, 400),
     ],
     ids=[
         "no agent",

@@ -9,6 +9,7 @@ import pytest
 from domain.streams import default_conversation
 from tests.app.scripts import saying
 from tests.app.serving import Scripted, Server, frames_of, serving
+from tests.examples import REPLY_ID
 
 
 async def ask(server: Server, path: str, **body: Any) -> Any:
@@ -55,16 +56,39 @@ async def test_it_is_no_conversation_to_those_that_list_them(tmp_path: Path) -> 
         assert (await server.services.execute.conversation(stream)).deleted
 
 
-async def test_before_its_first_message_there_is_nothing(tmp_path: Path) -> None:
+async def test_before_its_first_message_there_is_but_a_prompt(tmp_path: Path) -> None:
     async with asyncio.timeout(30), serving(tmp_path / "a.db") as server:
         agent = await server.agent()
         query = {"agent_id": agent}
-        assert await server.get("/v1/conversations/default/messages", **query) == []
+        (prompt,) = await server.get("/v1/conversations/default/messages", **query)
+        assert prompt["message_type"] == "system_message"
+        shown = await server.get(f"/v1/agents/{agent}")
+        assert shown["message_ids"] == [prompt["id"]]
+        path = "/v1/conversations/default/messages"
+        assert await server.get(path, **query, after=prompt["id"]) == []
+        unknown = await server.http.get(path, params={**query, "before": REPLY_ID})
+        assert unknown.status_code == 404
         cancel = await server.http.post("/v1/conversations/default/cancel", params=query)
-        assert cancel.status_code == 404
+        assert (cancel.status_code, cancel.headers["x-should-retry"]) == (409, "false")
         resume = await server.http.post("/v1/conversations/default/stream", json=query)
-        assert resume.status_code == 404
+        assert resume.status_code == 400
         assert await server.facts(default_conversation(agent)) == []
+
+
+async def test_default_without_an_agent_is_nobodys(tmp_path: Path) -> None:
+    async with asyncio.timeout(30), serving(tmp_path / "a.db") as server:
+        root = "/v1/conversations/default"
+        assert await server.get(f"{root}/messages") == []
+        for path, status in (
+            ("messages", 404),
+            ("cancel", 404),
+            ("compact", 404),
+            ("recompile", 404),
+            ("stream", 400),
+        ):
+            answer = await server.http.post(f"{root}/{path}", json={"input": "Hi."})
+            assert answer.status_code == status, path
+            assert answer.json()["detail"]
 
 
 async def test_many_first_messages_begin_it_once(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ async def test_the_client_library_s_own_retry_is_the_same_request(tmp_path: Path
 async def test_what_the_state_has_forgotten_is_in_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importlib.import_module("domain.conversation.state"), "KEYS_MAX", 2)
+    monkeypatch.setattr(importlib.import_module("domain.conversation.evolve"), "KEYS_MAX", 2)
     async with asyncio.timeout(30), serving(tmp_path / "a.db") as server:
         stream = await server.conversation()
         answers = [await send(server, stream, otid(f"o-{n}", streaming=False)) for n in range(5)]

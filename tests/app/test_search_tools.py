@@ -120,7 +120,7 @@ async def test_a_search_that_cannot_be_is_told_why(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({}, "offset: a whole number from 1 is needed"),
+        ({}, "offset: a whole number is needed"),
         ({"offset": "2"}, "offset"),
         ({"offset": 2**63}, "offset"),
         ({"offset": 2, "before": -1}, "before: a whole number from 0 to 10"),

@@ -23,6 +23,10 @@ BAD = [
     ("EVERLOG_CONTEXT_WINDOWS", "{", "not JSON"),
     ("EVERLOG_CONTEXT_WINDOWS", '{"demo/echo": 0}', "greater than 0"),
     ("ANTHROPIC_BASE_URL", "localhost:8000", "http"),
+    ("OPENAI_BASE_URL", "localhost:8000", "http"),
+    ("EVERLOG_EMBEDDING_MODEL", "demo/echo", "openai/model"),
+    ("EVERLOG_EMBEDDING_MODEL", "openai/text-embedding-3-small", "needs OPENAI_API_KEY"),
+    ("EVERLOG_EMBEDDING_DIMENSIONS", "0", "greater than or equal to 8"),
 ]
 
 

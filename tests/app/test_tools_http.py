@@ -130,10 +130,40 @@ async def test_but_what_may_be_is(tmp_path: Path) -> None:
     assert told(model.requests[0])[-1] == ("user", "ok: Waited for 1 s.")
 
 
+@pytest.mark.parametrize(
+    ("text", "reason", "steps"), [('"a b"', "tool_rule", 1), ("1", "end_turn", 2)]
+)
+async def test_the_success_of_a_terminal_tool_ends_the_turn(
+    tmp_path: Path, text: str, reason: str, steps: int
+) -> None:
+    model = Scripted(
+        calling("demo_count", "demo_count", arguments=f'{{"text": {text}}}'), saying("Hm.")
+    )
+    async with asyncio.timeout(30), serving(tmp_path / "a.db", model) as server:
+        rule = {"type": "exit_loop", "tool_name": "demo_count"}
+        body = {"model": "script/x", "tools": ["demo_count"], "tool_rules": [rule]}
+        agent = (await server.http.post("/v1/agents/", json=body)).json()
+        assert agent["tool_rules"] == [rule]
+        stream = await server.conversation(agent["id"])
+        answer = (await server.post(stream, streaming=False)).json()
+        facts = await server.events(stream)
+        after = (await server.post(stream, "And now?", streaming=False)).json()
+    assert answer["stop_reason"]["stop_reason"] == reason
+    assert answer["usage"]["step_count"] == steps
+    assert len(of(facts, ToolFinished)) == 2
+    assert of(facts, RunFinished)[0].status == "completed"
+    assert after["messages"][-1]["content"] == "Hm."
+
+
 async def test_agents_are_given_tools_that_there_are(tmp_path: Path) -> None:
     async with asyncio.timeout(30), serving(tmp_path / "a.db") as server:
         rules = [{"type": "requires_approval", "tool_name": "demo_wait"}]
-        body = {"model": "demo/echo", "tools": ["demo_wait", "demo_count"], "tool_rules": rules}
+        body = {
+            "model": "demo/echo",
+            "tools": ["demo_wait", "demo_count"],
+            "tool_rules": rules,
+            "include_base_tools": False,
+        }
         agent = (await server.http.post("/v1/agents/", json=body)).json()
         assert [one["name"] for one in agent["tools"]] == ["demo_wait", "demo_count"]
         assert agent["tool_rules"] == rules

@@ -8,14 +8,22 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from app.execute import state_at
+from app.history import Page, messages_page
+from app.lineages import Chain
 from app.log import Log
 from app.mapper import revive
 from app.store import Store
 from app.windows import folded, newest
+from domain.conversation import ConversationDeleted
+from domain.event import Event
 from domain.events import DELTA, type_of
+from projections.listing import messages_of, unlisted
 from projections.window import FOLDED, window_of
+from tests.compactions import undone
 from tests.databases import opened
 from tests.examples import (
+    AT,
     BY,
     CONVERSATION_ID,
     appended,
@@ -28,6 +36,7 @@ from tests.examples import (
     step_finished,
     step_started,
 )
+from tests.projections.compacted import Compacted, forks
 from tests.projections.histories import Facts, histories
 
 ONE_RUN = (
@@ -74,3 +83,43 @@ def test_a_window_from_the_database_is_that_of_all_facts_at_every_offset(facts: 
                 assert folded(store, CONVERSATION_ID, offset) == window_of(stored[:offset])
             facts_alone = (fact for fact in stored if type_of(fact.event) != DELTA)
             assert newest(store, CONVERSATION_ID, before) == window_of(facts_alone)
+
+
+async def put_line(path: Path, history: Compacted) -> None:
+    """Store a fork's facts, and its ancestors', which went on after it."""
+    streams: dict[str, list[Event]] = {}
+    for fact in (*history.before, *history.facts):
+        streams.setdefault(fact.stream, []).append(fact.event)
+    async with Log(opened(path), lambda: AT) as log:
+        for stream, events in streams.items():
+            more = [] if stream == history.stream else [ConversationDeleted(), undone("unknown")]
+            await log.append(stream, 0, [*events, *more], BY)
+
+
+@pytest.mark.sqlite
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(forks(later=True))
+def test_a_fork_read_from_a_database_is_what_its_lineages_facts_say(
+    drawn: tuple[Compacted, Compacted],
+) -> None:
+    fork = drawn[1]
+    whole = window_of(fork.line)
+    with tempfile.TemporaryDirectory() as home:
+        path = Path(home) / "a.db"
+        asyncio.run(put_line(path, fork))
+        with closing(opened(path)) as store:
+            found = folded(store, fork.stream)
+            chain = Chain.of(store, fork.stream)
+            first = folded(store, fork.stream, 1)
+            caught = newest(store, fork.stream, first)
+            state = state_at(store, fork.stream, len(fork.facts))
+            listed = messages_page(store, fork.stream, Page(limit=1000, newest_first=False))
+    assert (found.items, found.marks.evicted.ranges) == (whole.items, whole.marks.evicted.ranges)
+    assert (caught.items, caught.system) == (whole.items, whole.system)
+    assert (found.system, found.pending) == (whole.system, whole.pending)
+    assert chain.lineage == fork.state.lineage
+    assert state == fork.state
+    hidden = unlisted(fork.line) | chain.inherited_prompts
+    assert [one["id"] for one in listed] == [
+        one["id"] for _, items in messages_of(fork.line, hidden) for one in items
+    ]

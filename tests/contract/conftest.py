@@ -1,5 +1,7 @@
 """One real server for all contract tests, and the real client."""
 
+import json
+import sys
 from collections.abc import Generator
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import httpx2
 import pytest
 from letta_client import Letta
 
+from tests import mcp_lean
 from tests.databases import TEMPLATE, cluster
 from tests.whole.server import serving
 
@@ -18,7 +21,11 @@ def base_url(
     where: Path | str = tmp_path_factory.mktemp("contract") / "everlog.db"
     if request.param == "postgres":
         where = cluster().create("contract", TEMPLATE)
-    with serving(where, EVERLOG_DEMO_WORD_DELAY_S="0.01") as server:
+    lean = [str(mcp_lean.__file__), str(tmp_path_factory.mktemp("notes"))]
+    servers = {"mcpServers": {"lean": {"command": sys.executable, "args": lean}}}
+    with serving(
+        where, EVERLOG_DEMO_WORD_DELAY_S="0.01", EVERLOG_MCP_SERVERS=json.dumps(servers)
+    ) as server:
         yield server.base_url
 
 

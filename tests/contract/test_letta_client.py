@@ -340,6 +340,7 @@ def test_an_agent_is_made_with_its_memory_and_shown_without(client: Letta) -> No
     made = client.agents.create(
         name="keeper",
         model="demo/echo",
+        include_base_tools=False,
         system="Keep it.",
         tags=["a", "b"],
         memory_blocks=[{"label": "human", "value": "Ada", "description": "who it is"}],
@@ -390,6 +391,35 @@ def test_blocks_are_listed_by_what_they_hold(client: Letta) -> None:
     made = [client.blocks.create(label="listed", value=f"value {n}").id for n in range(3)]
     assert [one.id for one in client.blocks.list(label="listed", limit=2)] == made[::-1]
     assert [one.id for one in client.blocks.list(label="listed", value_search="E 1")] == [made[1]]
+
+
+def test_the_agents_of_a_block_are_listed_and_blocks_by_their_number(client: Letta) -> None:
+    shared = client.blocks.create(label="shared", value="x").id
+    alone = client.blocks.create(label="shared", value="y").id
+    agents = [client.agents.create(model="demo/echo", block_ids=[shared]).id for _ in range(2)]
+    assert [one.id for one in client.blocks.agents.list(shared, limit=1)] == agents[::-1]
+    assert list(client.blocks.agents.list(alone)) == []
+    filled = client.blocks.agents.list(shared, include=["agent.blocks"], order="asc")
+    assert [[block.id for block in one.blocks] for one in filled] == [[shared], [shared]]
+    two = client.blocks.list(label="shared", connected_to_agents_count_eq=[2])
+    assert [one.id for one in two] == [shared]
+    few = client.blocks.list(label="shared", connected_to_agents_count_lt=2)
+    assert [one.id for one in few] == [alone]
+    many = client.blocks.list(label="shared", connected_to_agents_count_gt=0)
+    assert [one.id for one in many] == [shared]
+
+
+def test_a_new_agent_can_write_into_its_memory(client: Letta) -> None:
+    agent = client.agents.create(
+        model="demo/echo", memory_blocks=[{"label": "human", "value": "Ada"}]
+    )
+    names = [one.name for one in agent.tools]
+    assert names == ["conversation_search", "memory_insert", "memory_replace"]
+    words = 'call memory_replace {"label": "human", "old_string": "Ada", "new_string": "Ida"}'
+    answer = client.agents.messages.create(agent.id, input=words)
+    kinds = [one.message_type for one in answer.messages]
+    assert kinds == ["tool_call_message", "tool_return_message", "assistant_message"]
+    assert client.agents.blocks.retrieve("human", agent_id=agent.id).value == "Ida"
 
 
 def test_agents_are_listed_by_name_and_tags_and_updated(client: Letta) -> None:

@@ -147,7 +147,7 @@ def test_an_agent_s_runs_are_cancelled_by_name(client: Letta, talker_id: str) ->
     told = client.agents.messages.cancel(talker_id, run_ids=[run.id, UNKNOWN])
     talking.join(30)
     assert told == {run.id: "cancelled", UNKNOWN: "failed"}
-    with pytest.raises(letta_client.NotFoundError):
+    with pytest.raises(letta_client.ConflictError):
         client.agents.messages.cancel(talker_id)
 
 

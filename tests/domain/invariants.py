@@ -218,7 +218,7 @@ def check_window(stream: Stream) -> None:
         assert {s for s, _ in owed} == {steps[-1].offset}
         assert {call.id for call in window.pending} == {call_id for _, call_id in owed}
     offsets = {item.offset for item in window.items}
-    assert all(offsets.issuperset(run.said) for run in stream.state.runs.values())
+    assert all(offsets.issuperset(run.asked) for run in stream.state.runs.values())
 
 
 @dataclass

@@ -1,11 +1,15 @@
 from domain.agent import (
+    TOOLS_MAX,
     AgentChanged,
     AgentCreated,
     AttachBlock,
+    AttachTool,
     ChangeAgent,
     CreateAgent,
     DeleteAgent,
     DetachBlock,
+    DetachTool,
+    GateTool,
     agent,
 )
 from domain.errors import NotFound, Refused
@@ -124,3 +128,39 @@ def test_a_change_to_what_was_never_created_is_folded_without_complaint() -> Non
 
 def test_a_created_agent_has_what_its_settings_say() -> None:
     assert state_of(agent, AgentCreated(settings=AGENT_SETTINGS)).settings == AGENT_SETTINGS
+
+
+# --- tools ----------------------------------------------------------------------------------------
+
+HAS_TOOLS = AgentChanged(tools=("a", "b"), approval_tools=("b",), terminal_tools=("b",))
+
+
+def test_a_tool_is_attached_once() -> None:
+    history = given(agent, agent_created, HAS_TOOLS)
+    history.when(AttachTool("c")).then(AgentChanged(tools=("a", "b", "c")))
+    history.when(AttachTool("a", gated=True)).then_nothing_happens()
+
+
+def test_a_tool_may_need_approval_from_the_start() -> None:
+    attached = AgentChanged(tools=("a", "b", "c"), approval_tools=("b", "c"))
+    given(agent, agent_created, HAS_TOOLS).when(AttachTool("c", gated=True)).then(attached)
+
+
+def test_an_agent_has_only_so_many_tools() -> None:
+    full = AgentChanged(tools=tuple(f"tool_{n}" for n in range(TOOLS_MAX)))
+    given(agent, agent_created, full).when(AttachTool("c")).then_refused(Refused, saying="128")
+
+
+def test_a_tool_that_is_detached_takes_its_rules_along() -> None:
+    history = given(agent, agent_created, HAS_TOOLS)
+    detached = AgentChanged(tools=("a",), approval_tools=(), terminal_tools=())
+    history.when(DetachTool("b")).then(detached)
+    history.when(DetachTool("a")).then(AgentChanged(tools=("b",)))
+    history.when(DetachTool("c")).then_refused(NotFound)
+
+
+def test_a_tool_is_gated_and_freed_again() -> None:
+    history = given(agent, agent_created, HAS_TOOLS)
+    history.when(GateTool("a", gated=True)).then(AgentChanged(approval_tools=("b", "a")))
+    history.when(GateTool("b", gated=False)).then(AgentChanged(approval_tools=()))
+    history.when(GateTool("a", gated=False)).then_nothing_happens()

@@ -18,7 +18,7 @@ from domain.conversation import (
     decide,
 )
 from domain.conversation.decide import _DECISIONS  # pyright: ignore[reportPrivateUsage]
-from domain.conversation.state import KEYS_MAX
+from domain.conversation.evolve import KEYS_MAX
 from domain.errors import Busy, KeyReused, NotFound, Refused, Stale
 from domain.run import (
     RunCalledBack,

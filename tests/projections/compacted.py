@@ -12,16 +12,20 @@ from domain.conversation import (
     Conversation,
     FailCompaction,
     NewApproval,
+    Parent,
     PinMessage,
     QueueRun,
     RecompileSystem,
     RecordCompaction,
     RedoCompaction,
+    StartConversation,
     SupersedeStep,
     System,
     UndoCompaction,
     WindowCompacted,
     WindowCompactionFailed,
+    conversation,
+    seed_of,
 )
 from domain.run import Compact, Effect, StepDelta
 from domain.streams import COMPACTION, MESSAGE, RUN
@@ -57,6 +61,7 @@ MOVES: Final[st.SearchStrategy[Move | Shrinking]] = st.one_of(
     ),
 )
 SHARES: Final = (0.0, 0.1, 0.3, 0.5, 0.8, 1.0)
+NEW_SYSTEM: Final = System(text="You are a fork.", agent_version=2, blocks={})
 GOALS: Final = (10, 20, 40, 80, 8000)
 
 
@@ -69,11 +74,12 @@ class Planned:
     effect: Compact | None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Compacted(History):
     """A conversation whose window is small: runs compact it, and people do."""
 
     planned: list[Planned] = field(default_factory=list[Planned])
+    seed: Conversation = field(default_factory=lambda: conversation.initial)
 
     def happen(self, move: Move | Shrinking) -> None:
         """Have something happen, if it may."""
@@ -159,7 +165,7 @@ class Compacted(History):
     def _plan(self, effect: Compact | None) -> bool:
         """Begin a compaction; tell whether it has begun."""
         plan = plan_of(
-            window_of(self.facts),
+            window_of(self.line),
             bonds_of(self.state),
             self.draw(st.sampled_from(MODES)),
             share=self.draw(st.sampled_from(SHARES)),
@@ -229,25 +235,24 @@ class Compacted(History):
         """Redo a compaction, whichever."""
         if known := [*self.state.window.compactions]:
             compaction_id = self.draw(st.sampled_from(known))
-            message_ids = leaving_with(self.facts, compaction_id)
+            message_ids = leaving_with(self.line, compaction_id)
             self.attempt(RedoCompaction(compaction_id, message_ids))
 
     def pin(self, *, pinned: bool) -> None:
         """Pin a message that is in the window, or let one go."""
-        ids = [item.message_id for item in window_of(self.facts).items]
+        ids = [item.message_id for item in window_of(self.line).items]
         if known := ids if pinned else sorted(self.state.window.pinned):
             self.attempt(PinMessage(self.draw(st.sampled_from(known)), pinned))
 
 
 def leaving_with(facts: Facts, compaction_id: str) -> tuple[str, ...]:
     """Name the messages that left the window with a recorded compaction."""
-    (fact,) = (
-        one
-        for one in facts
+    (place,) = (
+        place
+        for place, one in enumerate(facts)
         if isinstance(one.event, WindowCompacted) and one.event.compaction_id == compaction_id
     )
-    after = window_of(facts[: fact.version])
-    before = window_of(facts[: fact.version - 1])
+    after, before = window_of(facts[: place + 1]), window_of(facts[:place])
     gone = {item.offset for item in before.items} - {item.offset for item in after.items}
     return tuple(item.message_id for item in before.items if item.offset in gone)
 
@@ -265,13 +270,62 @@ def drawn(draw: st.DrawFn) -> Compacted:
     return history
 
 
+def go_on(draw: st.DrawFn, history: Compacted) -> None:
+    """Have all kinds of things happen in a conversation that has begun."""
+    for _ in range(draw(st.integers(0, 2))):
+        history.turn()
+    for move in draw(st.lists(MOVES, max_size=8)):
+        history.happen(move)
+
+
+def forked(draw: st.DrawFn, history: Compacted, n: int) -> Compacted:
+    """Fork a conversation after its offset `n`; nothing but what that needs is in the fork."""
+    known = history.facts[:n]
+    state = folded(known, conversation.initial if not history.before else history.seed)
+    parent = Parent(conversation_id=history.stream, at=n, hash="00")
+    seed = seed_of(state, parent)
+    depth = len(seed.lineage.ancestors)
+    fork = Compacted(
+        draw,
+        state=seed,
+        seed=seed,
+        stream=f"conv-{depth:08}-ffff-4fff-8fff-ffffffffffff",
+        before=[*history.before, *known],
+        context_window=history.context_window,
+        ids=history.ids + 1000 * depth,
+    )
+    fork.do(StartConversation(start.agent_id, NEW_SYSTEM, start.settings, parent))
+    return fork
+
+
+def folded(facts: Facts, state: Conversation) -> Conversation:
+    """Fold a state as a process does that has just come to know the conversation."""
+    for fact in facts:
+        state = conversation.evolve(state, fact.event, fact.version)
+    return state
+
+
+@st.composite
+def forks(draw: st.DrawFn, *, later: bool = False) -> tuple[Compacted, Compacted]:
+    """Draw a conversation and a fork of it, fresh or `later`; the first may be a fork itself."""
+    parent = drawn(draw)
+    for _ in range(draw(st.integers(0, 2))):
+        parent = forked(draw, parent, draw(st.integers(1, len(parent.facts))))
+        go_on(draw, parent)
+    fork = forked(draw, parent, draw(st.integers(1, len(parent.facts))))
+    if later:
+        go_on(draw, fork)
+    return parent, fork
+
+
 @st.composite
 def compacted_histories(draw: st.DrawFn) -> Facts:
     """Draw a conversation's facts."""
     return drawn(draw).facts
 
 
-@dataclass(frozen=True, slots=True)
+# What goes wrong is shown by the test, not by printing all of this.
+@dataclass(frozen=True, repr=False)
 class Situation:
     """A conversation in the middle of things, about to be compacted."""
 

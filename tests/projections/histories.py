@@ -183,7 +183,10 @@ MOVES: st.SearchStrategy[Move] = st.sampled_from(
 
 @dataclass(slots=True)
 class History:
-    """A conversation that can only become what `decide` allows."""
+    """A conversation that can only become what `decide` allows.
+
+    A fork's `before` are its ancestors' facts, up to where it left them, the oldest first.
+    """
 
     draw: st.DrawFn
     facts: Facts = field(default_factory=list[Recorded[Any]])
@@ -194,14 +197,21 @@ class History:
     # How much the model has room for, and the tools whose calls wait for the client.
     context_window: int = 8000
     gated: tuple[str, ...] = ()
-    _ids: int = 0
+    stream: str = CONVERSATION_ID
+    before: Facts = field(default_factory=list[Recorded[Any]])
+    ids: int = 0
+
+    @property
+    def line(self) -> Facts:
+        """All facts that it goes back to, in their places."""
+        return [*map(self.state.lineage.placed, (*self.before, *self.facts))]
 
     def do(self, command: ConversationCommand) -> Facts:
         """Have a command decided and its facts recorded."""
         new: Facts = []
         for event in conversation.decide(self.state, command):
             version = len(self.facts) + len(new) + 1
-            new.append(Recorded(CONVERSATION_ID, version, AT, BY, event))
+            new.append(Recorded(self.stream, version, AT, BY, event))
         for fact in new:
             self.state = conversation.evolve(self.state, fact.event, fact.version)
         self.facts += new
@@ -350,8 +360,8 @@ class History:
 
     def new(self, prefix: str) -> str:
         """Draw an id."""
-        self._ids += 1
-        return id_of(prefix, UUID(int=self._ids << 80 | self._ids << 8, version=4))
+        self.ids += 1
+        return id_of(prefix, UUID(int=self.ids << 80 | self.ids << 8, version=4))
 
 
 @st.composite

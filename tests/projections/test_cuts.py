@@ -190,7 +190,7 @@ def test_what_is_open_in_a_conversation_is_bound_in_its_window(situation: Situat
     stay = staying(window.items, bound_by(window.items, situation.bonds))
     waiting = () if state.asked is None else state.asked.calls
     for run in state.runs.values():
-        assert stay.issuperset(run.said)
+        assert stay.issuperset(run.asked)
         assert stay.issuperset(call.s for call in run.calls)
     assert stay.issuperset(call.s for call in waiting)
     pinned = {item.offset for item in window.items if item.message_id in state.window.pinned}

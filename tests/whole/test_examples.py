@@ -30,6 +30,15 @@ SHOWN = {
         "undone: ",
         "\nin_window\n",
     ],
+    "migrate_from_letta": [
+        "trail-desk came over with 7 messages, 3 in its window",
+        "memory: human: Walks slowly",
+        "'look_up_train' left out",
+        "2026-05-01 09:01 user_message: The hut key is at the bakery",
+        "it goes on: ",
+        "evicted - ",
+        "evicted before the import",
+    ],
     "04_client_tool": ["asked for weather", "returned It is sunny in Ulm.", "sunny in Ulm"],
 }
 

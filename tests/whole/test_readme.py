@@ -63,7 +63,7 @@ def test_the_shell_examples_run_unchanged_and_show_what_they_say(tmp_path: Path)
     marked = "\n".join(f"{one}\nprintf '\\n=====\\n'" for one in scripts)
     with serving(tmp_path / "readme.db") as server:
         shown = shell(here(marked, server)).split("\n=====\n")
-    resume, pages, followed, window = (one.strip() for one in shown[:4])
+    resume, pages, followed, window, forked = (one.strip() for one in shown[:5])
     # A stream and its resumption: the second is the end of the first, to the byte.
     first, second = resume.split("data: [DONE]")[:2]
     assert second.strip() != ""
@@ -72,7 +72,8 @@ def test_the_shell_examples_run_unchanged_and_show_what_they_say(tmp_path: Path)
     assert [one["offset"] for one in oldest["events"]] == [1, 2, 3, 4, 5]
     assert [one["type"] for one in newest["events"]] == ["run.finished"]
     assert followed.startswith("id: 3\nevent: message.appended\n")
-    answers, cancelled = shown[4].split("data: ", 1)
+    assert json.loads(forked)["id"].startswith("conv-")
+    answers, cancelled = shown[5].split("data: ", 1)
     first_answer, second_answer = re.findall(r"\{\"messages\".*?\"turns\":null\}", answers)
     assert first_answer == second_answer
     assert re.search(r"\{\"run-[^}]*\":\"cancelled\"\}", cancelled)

@@ -1,0 +1,1 @@
+"""Agents as files: written from the log, and read into it."""

@@ -1,0 +1,374 @@
+"""Does what a consolidation is owed: its conversation, its run, and what comes of that.
+
+What is owed is read off the log: asked again after a crash, or by another node, it is the same, and
+whatever was done before is done no second time.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final, Protocol
+
+from app.conditions import Conditions
+from app.execute import Execute
+from app.log import Log
+from app.mapper import revive
+from app.memory import blocks_of
+from app.store import Store
+from app.tools import Call, ToolFailed
+from app.windows import marks_at
+from domain.agent import AttachBlock
+from domain.block import BlockMoved, BlockSettings, ChangeBlock, CreateBlock, block
+from domain.conversation import (
+    CancelRuns,
+    ConsolidationFinished,
+    Conversation,
+    ConversationSettings,
+    FinishConsolidation,
+    NewMessage,
+    QueueRun,
+    StartConversation,
+    System,
+    UnderWay,
+)
+from domain.errors import DomainError, NotFound, Refused
+from domain.run import Cause, Overrides, RunRequest
+from domain.sleeptime import (
+    LABEL_DEFAULT,
+    Consolidates,
+    ConsolidationOutcome,
+    conversation_of,
+    run_of,
+)
+from domain.streams import BLOCK, MESSAGE, derived_id
+from projections.consolidation import (
+    SYSTEM,
+    Draft,
+    Line,
+    Stretch,
+    draft_of,
+    stretch_of,
+    task_of,
+    within,
+)
+from projections.items import Item
+from projections.marks import Marks
+from projections.system import MemoryBlock
+from projections.window import FOLDED, window_from
+
+# How far one consolidation looks, and how far back for what was said just before.
+OFFSETS_MAX: Final = 50_000
+OFFSETS_BEFORE: Final = 400
+# The transcript takes a part of the model's window, the rest is for the work.
+CHARS_PER_TOKEN: Final = 1.5
+CONTEXT_WINDOW: Final = 128_000
+TRANSCRIPT_CHARS_MIN, TRANSCRIPT_CHARS_MAX = 4_000, 240_000
+TAG: Final = "consolidated"
+DESCRIPTION: Final = "What is known about the person the assistant talks with."
+IDLE: Final = "The model went through the conversation without calling any of its tools."
+MOVED: Final = "The block was changed by somebody else meanwhile, so this is only proposed."
+
+
+class Archive(Protocol):
+    """Where memories are kept."""
+
+    async def insert(  # noqa: PLR0913 - what a passage is, each of it by name
+        self,
+        agent_id: str,
+        text: str,
+        *,
+        tags: Sequence[str] = (),
+        created_at: datetime | None = None,
+        metadata: dict[str, Any] | None = None,
+        cause: Cause | None = None,
+        key: str | None = None,
+        by: str,
+    ) -> object:
+        """Put a text into an agent's archive; the same `key` puts it there once."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A consolidation that is being done, as its own conversation knows it."""
+
+    stream: str
+    agent_id: str
+    consolidates: Consolidates
+    block_id: str
+    base_version: int
+
+
+class Consolidating:
+    """Carries out the consolidations of one log, in the name of one node."""
+
+    def __init__(
+        self, log: Log, execute: Execute, conditions: Conditions, archive: Archive, *, by: str
+    ) -> None:
+        self._log = log
+        self._execute = execute
+        self._conditions = conditions
+        self._archive = archive
+        self._by = by
+
+    async def advance(self, source: str) -> None:
+        """Do what the consolidation of a conversation is owed now, if one is under way.
+
+        Raises StoreUnavailable or TooMuchContention; what cannot be done ends it instead.
+        """
+        state = await self._execute.conversation(source)
+        under_way = state.memory.under_way
+        if under_way is None:
+            return
+        try:
+            ended = await self._next(source, state, under_way)
+        except DomainError as error:
+            ended = self._failed(under_way, "failed", str(error))
+        if ended is not None:
+            await self.finish(source, ended)
+
+    async def waits(self, consolidation_id: str) -> bool:
+        """Tell whether its run is under way, so that there is nothing to do but to wait for it."""
+        inner = await self._execute.conversation(conversation_of(consolidation_id))
+        return run_of(consolidation_id) in inner.runs
+
+    async def finish(self, source: str, ended: ConsolidationFinished) -> None:
+        """Note what a consolidation came to, once."""
+        await self._execute(source, FinishConsolidation(ended), self._by)
+
+    async def _next(
+        self, source: str, state: Conversation, under_way: UnderWay
+    ) -> ConsolidationFinished | None:
+        """Begin, or wait, or tell how it ended."""
+        stream = under_way.event.conversation_id
+        inner = await self._execute.conversation(stream)
+        if state.deleted:
+            with suppress(DomainError):  # there is nothing to stop
+                await self._execute(stream, CancelRuns(reason="deleted"), self._by)
+            return self._failed(under_way, "cancelled", "The conversation was deleted.")
+        if inner.agent_id is None:
+            stretch = await self._begin(source, state, under_way)
+            if not stretch.lines:
+                nothing = self._failed(under_way, "unchanged", "Nothing was said.")
+                return nothing.model_copy(update={"upto": stretch.reach})
+            inner = await self._execute.conversation(stream)
+        if _key(under_way) not in inner.keys:
+            await self._ask(await self._job(stream), under_way)
+            inner = await self._execute.conversation(stream)
+        if under_way.event.run_id in inner.runs:
+            return None
+        return await self._settled(await self._job(stream), under_way)
+
+    def _failed(
+        self, under_way: UnderWay, outcome: ConsolidationOutcome, detail: str
+    ) -> ConsolidationFinished:
+        consolidation_id = under_way.event.consolidation_id
+        return ConsolidationFinished(
+            consolidation_id=consolidation_id, outcome=outcome, detail=detail
+        )
+
+    # --- its beginning --------------------------------------------------------------------
+
+    async def stretch(self, source: str, after: int, at: int) -> Stretch:
+        """Give what was said after an offset as it was seen at another. Blocks nobody."""
+        found = await self._log.in_reader(lambda: _items(self._log.store, source, after, at))
+        items, upto = found
+        return stretch_of(items, after, upto)
+
+    async def _begin(self, source: str, state: Conversation, under_way: UnderWay) -> Stretch:
+        """Start the conversation in which it is done, unless there is nothing to be done."""
+        asked = under_way.event
+        given = await self._conditions.of(state, Overrides(model=asked.terms.model))
+        stretch = await self.stretch(source, asked.after, under_way.at)
+        stretch = within(stretch, _chars_max(given.context_window))
+        if stretch.upto is None:
+            return stretch
+        target = await self._target(state, under_way)
+        label = target.settings.label
+        blocks = {label: (target.block_id, target.version)}
+        command = StartConversation(
+            state.agent_id or "",
+            System(text=SYSTEM, agent_version=given.agent_version, blocks=blocks),
+            ConversationSettings(hidden=True, model=asked.terms.model, summary=f"Memory: {label}"),
+            consolidates=Consolidates(
+                conversation_id=source,
+                consolidation_id=asked.consolidation_id,
+                after=asked.after,
+                upto=stretch.upto,
+                at=under_way.at,
+            ),
+        )
+        with suppress(Refused):  # another node has begun it meanwhile
+            await self._execute(asked.conversation_id, command, self._by)
+        return stretch
+
+    async def _target(self, state: Conversation, under_way: UnderWay) -> MemoryBlock:
+        """Find the block to bring up to date, or make it. Raises Refused for a read-only one."""
+        agent = await self._execute.agent(state.agent_id or "")
+        label = under_way.event.terms.block_label
+        blocks = await blocks_of(self._execute, agent, state)
+        found = chosen(blocks, label)
+        if found is not None and not found.settings.read_only:
+            return found
+        label = label or LABEL_DEFAULT
+        if any(one.settings.label == label for one in blocks):
+            raise Refused(f"The block {label!r} is read-only.")
+        return await self._made(state.agent_id or "", under_way, label)
+
+    async def _made(self, agent_id: str, under_way: UnderWay, label: str) -> MemoryBlock:
+        block_id = derived_id(BLOCK, under_way.event.consolidation_id)
+        settings = BlockSettings(label=label, description=DESCRIPTION)
+        with suppress(Refused):  # made before a crash
+            await self._execute(block_id, CreateBlock(settings), self._by)
+        await self._execute(agent_id, AttachBlock(block_id), self._by)
+        made = await self._execute.block(block_id)
+        return MemoryBlock(block_id, made.version, made.settings or settings)
+
+    async def _ask(self, job: Job, under_way: UnderWay) -> None:
+        """Queue the run, with what it has to work on; a run that is known is not queued again."""
+        shown = await self._block_at(job.block_id, job.base_version)
+        words = task_of(await self._lines(job), shown)
+        message_id = derived_id(MESSAGE, f"{job.stream}/task")
+        await self._execute(
+            job.stream,
+            QueueRun(
+                run_id=under_way.event.run_id,
+                request=RunRequest(
+                    streaming=False, background=True, max_steps=under_way.event.terms.max_steps
+                ),
+                messages=(NewMessage(message_id, message_id.split("-", 1)[1], "user", words),),
+                on_busy="enqueue",
+                body_hash=hashlib.sha256(_key(under_way).encode()).hexdigest(),
+                keys=(_key(under_way),),
+            ),
+            self._by,
+        )
+
+    async def _block_at(self, block_id: str, version: int) -> BlockSettings:
+        """Give a block as it was at a version, whatever has been made of it since."""
+        state = block.initial
+        for row in await self._log.read(block_id, upto=version):
+            fact = revive(row)
+            state = block.evolve(state, fact.event, fact.version)
+        if state.settings is None:
+            raise NotFound("Block", block_id)
+        return state.settings
+
+    # --- its end --------------------------------------------------------------------------
+
+    async def _settled(self, job: Job, under_way: UnderWay) -> ConsolidationFinished:
+        draft = await self._draft(job)
+        ending = draft.ending
+        if ending is None or ending.status == "cancelled":
+            return self._failed(under_way, "cancelled", "Its run was cancelled.")
+        if ending.status == "failed":
+            words = "Its run failed." if ending.error is None else ending.error.message
+            return self._failed(under_way, "failed", words)
+        if not draft.reviewed:
+            return self._failed(under_way, "failed", IDLE)
+        done = ConsolidationFinished(
+            consolidation_id=under_way.event.consolidation_id,
+            outcome="unchanged",
+            upto=job.consolidates.upto,
+            stored=draft.stored,
+            block_id=job.block_id,
+            base_version=job.base_version,
+        )
+        base = await self._block_at(job.block_id, job.base_version)
+        if draft.value is None or draft.written_at is None or draft.value == base.value:
+            return done
+        cause = Cause(stream=job.stream, offset=draft.written_at)
+        done = done.model_copy(update={"outcome": "proposed", "value": draft.value, "cause": cause})
+        return done if under_way.event.terms.require_acceptance else await self._applied(done)
+
+    async def _applied(self, done: ConsolidationFinished) -> ConsolidationFinished:
+        """Change the block, unless somebody else has: then what was made of it is a proposal."""
+        block_id = done.block_id or ""
+        change = ChangeBlock({"value": done.value}, done.base_version, done.cause)
+        try:
+            facts = await self._execute(block_id, change, self._by)
+        except (BlockMoved, NotFound) as error:
+            detail = MOVED if isinstance(error, BlockMoved) else "The block was deleted meanwhile."
+            return done.model_copy(update={"detail": detail})
+        version = facts[0].version if facts else (await self._execute.block(block_id)).version
+        return done.model_copy(update={"outcome": "applied", "version": version})
+
+    # --- for its tools --------------------------------------------------------------------
+
+    async def lines(self, call: Call) -> tuple[Line, ...]:
+        """Give the numbered lines. Raises ToolFailed if there is nothing to consolidate here."""
+        return (await self._lines(await self._job_of(call))).lines
+
+    async def keep(self, call: Call, number: int, text: str) -> None:
+        """Put a text into the agent's archive, once for each call and number. Raises ToolFailed."""
+        job = await self._job_of(call)
+        cause = Cause(stream=job.stream, offset=call.started_at, n=number)
+        key = f"{job.stream}/{call.message_id}/{number}"
+        try:
+            await self._archive.insert(
+                job.agent_id, text, tags=(TAG,), cause=cause, key=key, by=self._by
+            )
+        except DomainError as error:
+            raise ToolFailed(str(error)) from None
+
+    async def chars_max(self, call: Call) -> int:
+        """Give the number of characters that the block may hold. Raises ToolFailed."""
+        job = await self._job_of(call)
+        return (await self._block_at(job.block_id, job.base_version)).limit
+
+    async def reviewed(self, call: Call) -> bool:
+        """Tell whether the lines have been gone through."""
+        return (await self._draft(await self._job_of(call))).reviewed
+
+    async def _job_of(self, call: Call) -> Job:
+        try:
+            return await self._job(call.conversation_id)
+        except NotFound:
+            raise ToolFailed("There is nothing to be consolidated here.") from None
+
+    async def _job(self, stream: str) -> Job:
+        """Read what a consolidation is off the first fact of its conversation. Raises NotFound."""
+        rows = await self._log.read(stream, upto=1)
+        started = revive(rows[0]).event if rows else None
+        if started is None or started.consolidates is None:
+            raise NotFound("Consolidation", stream)
+        ((block_id, version),) = started.system.blocks.values()
+        return Job(stream, started.agent_id, started.consolidates, block_id, version)
+
+    async def _lines(self, job: Job) -> Stretch:
+        of = job.consolidates
+        stretch = await self.stretch(of.conversation_id, of.after, of.at)
+        lines = tuple(one for one in stretch.lines if one.offset <= of.upto)
+        return replace(stretch, lines=lines)
+
+    async def _draft(self, job: Job) -> Draft:
+        rows = await self._log.read(job.stream, deltas=False)
+        return draft_of(map(revive, rows), run_of(job.consolidates.consolidation_id))
+
+
+def chosen(blocks: Sequence[MemoryBlock], label: str | None) -> MemoryBlock | None:
+    """Choose the block that a label names; without one `human`, else the first to be written."""
+    wanted = [one for one in blocks if one.settings.label == (label or LABEL_DEFAULT)]
+    if label is None:
+        wanted = [one for one in (*wanted, *blocks) if not one.settings.read_only]
+    return wanted[0] if wanted else None
+
+
+def _key(under_way: UnderWay) -> str:
+    return f"consolidation:{under_way.event.consolidation_id}"
+
+
+def _chars_max(context_window: int) -> int:
+    chars = int((context_window or CONTEXT_WINDOW) * CHARS_PER_TOKEN)
+    return min(max(chars, TRANSCRIPT_CHARS_MIN), TRANSCRIPT_CHARS_MAX)
+
+
+def _items(store: Store, stream: str, after: int, at: int) -> tuple[tuple[Item, ...], int]:
+    """Read what was said after an offset, evicted or not, and how far it is complete. Blocks."""
+    upto = min(at, after + OFFSETS_MAX)
+    hidden = marks_at(store, stream, at).hidden
+    rows = store.pieces(stream, [(max(0, after - OFFSETS_BEFORE), upto)], FOLDED)
+    window = window_from(Marks(hidden=hidden), map(revive, rows))
+    return window.items, min([upto, *(s - 1 for s in window.open_steps if s > after)])

@@ -1,0 +1,243 @@
+"""Consolidations that are asked for wrongly, cancelled, killed in the middle, or done twice at once."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from app.consolidating import Consolidating
+from app.integrity import rebuild_tables
+from domain.conversation import ConsolidationFinished
+from domain.run import RunFinished, RunQueued, ToolStarted
+from domain.streams import AGENT, id_of
+from projections.consolidation import FINISH
+from projections.request import ModelRequest
+from tests.app.consolidating import (
+    Cast,
+    chunk,
+    consolidated,
+    keeping,
+    memories,
+    over,
+    queued,
+    rethinking,
+    sleepy,
+    storing,
+    talked,
+    value,
+    working,
+)
+from tests.app.scripts import Gate, saying
+from tests.app.serving import Said, Server, serving
+
+
+async def asked(server: Server, agent_id: str, **body: Any) -> Any:
+    return await server.http.post(f"/v1/agents/{agent_id}/consolidate", json=body)
+
+
+async def test_what_cannot_be_gone_through_is_turned_down(tmp_path: Path) -> None:
+    gate = Gate("Hm.")
+    async with serving(tmp_path / "a.db", Cast(keeping("Tea."), gate)) as server:
+        agent_id, stream = await talked(server, "I like tea.")
+        other = await server.conversation(await server.agent("script/x"))
+        empty = await server.conversation(agent_id)
+        stranger = id_of(AGENT, uuid4())
+        refusals = [
+            (await asked(server, agent_id, **body)).status_code
+            for body in (
+                {},
+                {"conversation_id": other},
+                {"conversation_id": empty},
+                {"conversation_id": stream, "since": 10**6},
+                {"conversation_id": stream, "max_steps": 0},
+                {"conversation_id": stream, "max_steps": 51},
+                {"conversation_id": stream, "block_label": ""},
+                {"conversation_id": stream, "model": "no/such"},
+                {"conversation_id": "nonsense"},
+            )
+        ]
+        assert (await asked(server, stranger, conversation_id=stream)).status_code == 404
+        await consolidated(server, agent_id, conversation_id=stream)
+        again = await asked(server, agent_id, conversation_id=stream)
+        since = await asked(server, agent_id, conversation_id=stream, since=0)
+        busy = await asked(server, agent_id, conversation_id=stream, since=0)
+        inner = await asked(server, agent_id, conversation_id=since.json()["conversation_id"])
+        unknown = f"/v1/agents/{agent_id}/consolidations/consolidation-{stream[5:]}"
+        assert (await server.http.get(unknown)).status_code == 404
+        assert (await server.http.post(f"{unknown}/accept")).status_code == 404
+    assert refusals == [404, 404, 400, 409, 422, 422, 422, 404, 422]
+    assert (again.status_code, "Nothing was said" in again.text) == (400, True)
+    assert (since.status_code, busy.status_code) == (200, 409)
+    assert busy.json()["run_id"] == since.json()["run_id"]
+    assert inner.status_code == 409
+
+
+async def test_a_key_stands_for_one_consolidation(tmp_path: Path) -> None:
+    async with serving(tmp_path / "a.db", Cast(keeping("Tea."))) as server:
+        agent_id, stream = await talked(server, "I like tea.")
+        path, body = f"/v1/agents/{agent_id}/consolidate", {"conversation_id": stream}
+        headers = {"Idempotency-Key": "once"}
+        first = (await server.http.post(path, json=body, headers=headers)).json()
+        shown = await over(server, agent_id, first["consolidation_id"])
+        again = await server.http.post(path, json=body, headers=headers)
+        assert len(await memories(server, agent_id)) == 1
+    assert again.json() == shown
+
+
+async def test_one_that_is_cancelled_changes_nothing_and_goes_no_further(tmp_path: Path) -> None:
+    gate = Gate("Hm.")
+    cast = Cast(working(storing(chunk(0, 0)), rethinking("Tea.")), gate, keeping("Later."))
+    async with serving(tmp_path / "a.db", cast) as server:
+        agent_id, stream = await talked(server, "I like tea.")
+        first = (await asked(server, agent_id, conversation_id=stream)).json()
+        await gate.begun.wait()
+        body = {"run_ids": [first["run_id"]]}
+        await server.http.post(f"/v1/agents/{agent_id}/messages/cancel", json=body)
+        shown = await over(server, agent_id, first["consolidation_id"])
+        assert await value(server, agent_id) == ""
+        (mark,) = {(await server.services.execute.conversation(stream)).memory.upto}
+    assert (shown["status"], mark) == ("cancelled", 0)
+
+
+async def test_one_whose_conversation_is_deleted_goes_no_further(tmp_path: Path) -> None:
+    gate = Gate("Hm.")
+    async with serving(tmp_path / "a.db", Cast(gate)) as server:
+        agent_id, stream = await talked(server, "I like tea.")
+        first = (await asked(server, agent_id, conversation_id=stream)).json()
+        await gate.begun.wait()
+        await server.http.delete(f"/v1/conversations/{stream}")
+        shown = await over(server, agent_id, first["consolidation_id"])
+        await server.until_there_is(first["conversation_id"], RunFinished)
+    assert (shown["status"], gate.opened.is_set()) == ("cancelled", False)
+
+
+async def test_a_read_only_block_is_left_alone(tmp_path: Path) -> None:
+    async with serving(tmp_path / "a.db", Cast(keeping("Tea."))) as server:
+        agent_id, stream = await talked(server, "I like tea.")
+        body = {"label": "human", "value": "Ada.", "read_only": True}
+        block = (await server.http.post("/v1/blocks/", json=body)).json()["id"]
+        await server.http.patch(f"/v1/agents/{agent_id}/core-memory/blocks/attach/{block}")
+        shown = await consolidated(server, agent_id, conversation_id=stream)
+        assert await value(server, agent_id) == "Ada."
+    assert (shown["status"], "read-only" in shown["detail"]) == ("failed", True)
+
+
+# --- crashes ----------------------------------------------------------------------------------
+
+
+async def whole(server: Server, stream: str) -> ConsolidationFinished:
+    facts = await server.until(
+        stream, lambda facts: isinstance(facts and facts[-1].event, ConsolidationFinished)
+    )
+    return facts[-1].event
+
+
+@pytest.mark.parametrize("when", ["asked", "stored", "settling"])
+async def test_a_killed_one_is_resumed_and_stores_nothing_twice(
+    tmp_path: Path, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = asyncio.Event()
+    kept: list[Any] = []
+
+    async def forever(*_: Any, **__: Any) -> Any:
+        stuck.set()
+        await asyncio.Event().wait()
+
+    async def after_one(self: Consolidating, call: Any, number: int, text: str) -> None:
+        await real(self, call, number, text)
+        kept.append(number)
+        if number == 1:
+            await forever()
+
+    real = Consolidating.keep
+    where = {"asked": "_begin", "stored": "keep", "settling": "finish"}[when]
+    calls: tuple[tuple[str, Any], ...] = (
+        storing(chunk(0, 0), chunk(1, 1), chunk(2, 3)),
+        rethinking("Tea."),
+        (FINISH, {}),
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(Consolidating, where, after_one if when == "stored" else forever)
+        async with serving(tmp_path / "a.db", Cast(working(*calls))) as server:
+            agent_id, stream = await talked(server, "One.", "Two.", **sleepy(2))
+            await asyncio.wait_for(stuck.wait(), 20)
+            if when == "stored":
+                (job,) = await queued(server, stream)
+                assert len(await server.until_there_is(job.conversation_id, ToolStarted)) > 1
+            await server.kill()
+    async with serving(tmp_path / "a.db", Cast(working(*calls))) as server:
+        ended = await whole(server, stream)
+        (job,) = await queued(server, stream)
+        inner = await server.events(job.conversation_id)
+        found = await memories(server, agent_id)
+        (block,) = await server.get(f"/v1/agents/{agent_id}/core-memory/blocks")
+        changes = [one for one in await server.events(block["id"]) if one.type == "block.changed"]
+    assert (ended.outcome, ended.stored) == ("applied", 3)
+    assert [one.messages for one in found] == [
+        ("user: One.",),
+        ("assistant: Aye.",),
+        ("user: Two.", "assistant: Aye."),
+    ]
+    assert [one.value for one in changes] == ["Tea."]
+    assert sum(isinstance(one, RunFinished) for one in inner) == 1
+
+
+async def test_two_nodes_that_attend_to_one_do_it_once(tmp_path: Path) -> None:
+    async with serving(tmp_path / "a.db", Cast(keeping("Tea."))) as server:
+        agent_id, stream = await talked(server, "I like tea.")
+        first = (await asked(server, agent_id, conversation_id=stream)).json()
+        one = server.services.consolidating
+        while (await server.services.execute.conversation(stream)).memory.under_way is not None:
+            await asyncio.gather(*(one.advance(stream) for _ in range(4)))
+            await asyncio.sleep(0)
+        inner = await server.events(first["conversation_id"])
+        (block,) = await server.get(f"/v1/agents/{agent_id}/core-memory/blocks")
+        changes = [one for one in await server.events(block["id"]) if one.type == "block.changed"]
+        ends = [
+            one for one in await server.events(stream) if isinstance(one, ConsolidationFinished)
+        ]
+    assert [one.outcome for one in ends] == ["applied"]
+    assert sum(isinstance(one, RunQueued) for one in inner) == 1
+    assert len(changes) == 1
+
+
+async def test_what_is_said_while_a_reply_is_under_way_is_left_for_the_next(
+    tmp_path: Path,
+) -> None:
+    gate = Gate("Nearly ", after="there.")
+    calls = 0
+
+    async def chatting(request: ModelRequest) -> Said:
+        nonlocal calls
+        calls += 1
+        async for said in (saying("Aye.") if calls == 1 else gate)(request):
+            yield said
+
+    cast = Cast(keeping("Tea."), working(storing(chunk(0, 0)), (FINISH, {})), chatting=chatting)
+    async with serving(tmp_path / "a.db", cast) as server:
+        agent_id, stream = await talked(server, "I like tea.")
+        post = asyncio.create_task(server.post(stream, "And?"))
+        await gate.begun.wait()
+        await consolidated(server, agent_id, conversation_id=stream)
+        gate.opened.set()
+        await post
+        await consolidated(server, agent_id, conversation_id=stream)
+        kept = await memories(server, agent_id)
+    assert kept[1].messages == ("assistant: Nearly there.",)
+
+
+async def test_rebuilt_rows_are_those_that_were_written(tmp_path: Path) -> None:
+    sql = "SELECT * FROM consolidations ORDER BY consolidation_id"
+    async with serving(tmp_path / "a.db", Cast(keeping("Tea."))) as server:
+        agent_id, stream = await talked(server, "I like tea.")
+        ask = {"conversation_id": stream, "require_acceptance": True}
+        shown = await consolidated(server, agent_id, **ask)
+        path = f"/v1/agents/{agent_id}/consolidations/{shown['consolidation_id']}/reject"
+        await server.http.post(path)
+        live = await server.services.log.query(sql)
+        store = server.services.log.store
+        await server.services.log.in_writer(lambda: rebuild_tables(store))
+        assert await server.services.log.query(sql) == live
+    assert [one["status"] for one in live] == ["rejected"]
