@@ -113,6 +113,7 @@ def _of_stream(store: Store, stream: str, page: AgentPage) -> Found:
         before=VERSION_MAX if page.before == END else _first_from(store, stream, page.before),
         limit=page.limit,
         newest_first=page.newest_first,
+        own=True,
     )
     placed = placed_page(store, stream, bounds)
     pieces = sorted((offset - 1, offset) for offset, _ in placed)

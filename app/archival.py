@@ -141,10 +141,22 @@ class Archival:
 
         Any query will do. Raises StoreUnavailable.
         """
-        archive = _Archive(self._log.store, archive_of(agent_id))
+        (found,) = await self.search_each([agent_id], query, limit, wanted)
+        return found
+
+    async def search_each(
+        self, agents: Sequence[str], query: str, limit: int, wanted: Wanted
+    ) -> Sequence[Found]:
+        """Search the archives of some agents as `search` does, and ask once what the query means."""
         asked = None
         if self._embeddings is not None and query.strip():
             asked = await self._embeddings.asked(query)
+        return [await self._found(one, query, limit, wanted, asked) for one in agents]
+
+    async def _found(
+        self, agent_id: str, query: str, limit: int, wanted: Wanted, asked: Asked | None
+    ) -> Found:
+        archive = _Archive(self._log.store, archive_of(agent_id))
         found = await self._log.in_reader(lambda: archive.found(query, limit, wanted, asked))
         if self._embeddings is not None and asked is not None and found.mode == "text":
             # There are no vectors: they were lost, or are on their way.

@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Protocol
 
+from app.block_history import block_at
 from app.conditions import Conditions
 from app.execute import Execute
+from app.lineages import Chain
 from app.log import Log
 from app.mapper import revive
 from app.memory import blocks_of
@@ -20,7 +22,7 @@ from app.store import Store
 from app.tools import Call, ToolFailed
 from app.windows import marks_at
 from domain.agent import AttachBlock
-from domain.block import BlockMoved, BlockSettings, ChangeBlock, CreateBlock, block
+from domain.block import BlockMoved, BlockSettings, ChangeBlock, CreateBlock
 from domain.conversation import (
     CancelRuns,
     ConsolidationFinished,
@@ -53,7 +55,6 @@ from projections.consolidation import (
     task_of,
     within,
 )
-from projections.items import Item
 from projections.marks import Marks
 from projections.system import MemoryBlock
 from projections.window import FOLDED, window_from
@@ -173,9 +174,7 @@ class Consolidating:
 
     async def stretch(self, source: str, after: int, at: int) -> Stretch:
         """Give what was said after an offset as it was seen at another. Blocks nobody."""
-        found = await self._log.in_reader(lambda: _items(self._log.store, source, after, at))
-        items, upto = found
-        return stretch_of(items, after, upto)
+        return await self._log.in_reader(lambda: _stretch(self._log.store, source, after, at))
 
     async def _begin(self, source: str, state: Conversation, under_way: UnderWay) -> Stretch:
         """Start the conversation in which it is done, unless there is nothing to be done."""
@@ -248,13 +247,11 @@ class Consolidating:
 
     async def _block_at(self, block_id: str, version: int) -> BlockSettings:
         """Give a block as it was at a version, whatever has been made of it since."""
-        state = block.initial
-        for row in await self._log.read(block_id, upto=version):
-            fact = revive(row)
-            state = block.evolve(state, fact.event, fact.version)
-        if state.settings is None:
+        store = self._log.store
+        settings = (await self._log.in_reader(lambda: block_at(store, block_id, version))).settings
+        if settings is None:
             raise NotFound("Block", block_id)
-        return state.settings
+        return settings
 
     # --- its end --------------------------------------------------------------------------
 
@@ -365,10 +362,18 @@ def _chars_max(context_window: int) -> int:
     return min(max(chars, TRANSCRIPT_CHARS_MIN), TRANSCRIPT_CHARS_MAX)
 
 
-def _items(store: Store, stream: str, after: int, at: int) -> tuple[tuple[Item, ...], int]:
-    """Read what was said after an offset, evicted or not, and how far it is complete. Blocks."""
+def _stretch(store: Store, stream: str, after: int, at: int) -> Stretch:
+    """Read what was said after an offset, evicted or not, and how far it is complete. Blocks.
+
+    What was rolled back, or taken out by a reset, was never said.
+    """
     upto = min(at, after + OFFSETS_MAX)
-    hidden = marks_at(store, stream, at).hidden
-    rows = store.pieces(stream, [(max(0, after - OFFSETS_BEFORE), upto)], FOLDED)
-    window = window_from(Marks(hidden=hidden), map(revive, rows))
-    return window.items, min([upto, *(s - 1 for s in window.open_steps if s > after)])
+    marks = marks_at(store, stream, at)
+    begin = max(0, after - OFFSETS_BEFORE, marks.unlisted or 0)
+    # A fork's calls may have been made by an ancestor's step: their returns name it.
+    chain = Chain(store, stream, marks.lineage)
+    rows = chain.pieces([(begin, upto)], FOLDED)
+    folded = Marks(hidden=marks.hidden, lineage=marks.lineage)
+    window = window_from(folded, map(chain.fact, rows))
+    upto = min([upto, *(s - 1 for s in window.open_steps if s > after)])
+    return stretch_of(window.items, after, upto)

@@ -147,11 +147,8 @@ class Embeddings:
             if not await self._leases.take(work, LEASE_MS):
                 return
             vectors = await self._made([row["text"] for row in rows])
-            patches = [
-                Patch("embeddings", (archive_id, row["passage_id"]), self._values(row, vector))
-                for row, vector in zip(rows, vectors, strict=True)
-            ]
-            await self._store(patches)
+            # Thousands of numbers each: they are spelled where they hold up nobody.
+            await self._store(await asyncio.to_thread(self._patches, archive_id, rows, vectors))
             if len(rows) < EMBEDDED_AT_ONCE:
                 break
         await self._leases.drop(work)
@@ -179,6 +176,14 @@ class Embeddings:
         if all(one is None for one in made):
             raise EmbeddingFailed("it takes none of the texts")
         return made
+
+    def _patches(
+        self, archive_id: str, rows: Sequence[dict[str, Any]], vectors: Sequence[Vector | None]
+    ) -> list[Patch]:
+        return [
+            Patch("embeddings", (archive_id, row["passage_id"]), self._values(row, vector))
+            for row, vector in zip(rows, vectors, strict=True)
+        ]
 
     def _values(self, row: dict[str, Any], vector: Vector | None) -> dict[str, Scalar]:
         return {

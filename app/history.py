@@ -4,13 +4,14 @@ A page reads only the facts around it: a conversation's length does not matter.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 from app.lineages import BEGINNING, Chain
 from app.mapper import Row, revive
 from app.store import VERSION_MAX, Store
+from domain.conversation import Lineage
 from domain.event import Recorded
 from projections.listing import LISTED, left_out, messages_of
 from projections.marks import marks_of
@@ -27,28 +28,35 @@ CHUNK_MIN: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which messages: those between two places, `limit` of them, from one end."""
+    """Which messages: those between two places, `limit` of them, from one end.
+
+    Of a fork all are listed, its prompt before what it inherited, or only its `own`.
+    """
 
     after: int = BEGINNING
     before: int = VERSION_MAX
     limit: int = 100
     newest_first: bool = True
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
     """What lists show: nothing of `hidden`, after a reset nothing up to place `reset`.
 
-    The system prompt is there in any case, as it is now.
+    The system prompt is there in any case, as it is now, at place `begin`.
     """
 
     hidden: Hidden = frozenset()
     reset: int = BEGINNING
     prompt: str | None = None
+    begin: int = BEGIN
 
     def shown(self, place: int, items: list[Message]) -> list[Message]:
         """Give a message as it is to be shown."""
-        if place != BEGIN or self.prompt is None or items[0]["message_type"] != "system_message":
+        if place != self.begin or self.prompt is None:
+            return items
+        if items[0]["message_type"] != "system_message":
             return items
         return [{**items[0], "content": self.prompt}]
 
@@ -67,7 +75,19 @@ def placed_page(store: Store, stream: str, page: Page) -> list[tuple[int, list[M
     if page.limit == 0:
         return []
     chain = Chain.of(store, stream)
-    return (_newest if page.newest_first else _oldest)(chain, page, listed_in(chain))
+    return page_in(chain, listed_in(chain), page)
+
+
+def page_in(chain: Chain, listed: Listed, page: Page) -> list[tuple[int, list[Message]]]:
+    """Give a page of a conversation of which is known what lists show. Blocks."""
+    if not page.own:
+        listed = replace(listed, begin=begin_of(chain.lineage))
+    return (_newest if page.newest_first else _oldest)(chain, page, listed)
+
+
+def begin_of(lineage: Lineage) -> int:
+    """Give the place at which lists show the prompt: a fork's before all that it inherited."""
+    return lineage.beginning if lineage.ancestors else BEGIN
 
 
 def listed_in(chain: Chain) -> Listed:
@@ -87,7 +107,7 @@ def _oldest(chain: Chain, page: Page, listed: Listed) -> Placed:
     cursor = max(page.after, listed.reset)
     while True:
         rows = chain.read(after=cursor, limit=chunk)
-        facts += _revived(chain, rows)
+        facts += _revived(chain, rows, listed)
         found = _between(facts, page, listed)
         if len(found) >= page.limit or len(rows) < chunk or _past(chain.place(rows[-1]), page):
             return found[: page.limit]
@@ -105,7 +125,7 @@ def _newest(chain: Chain, page: Page, listed: Listed) -> Placed:
     facts: list[Recorded[Any]] = []
     while True:
         rows = chain.read(after=after, upto=upto, limit=chunk, newest_first=True)
-        facts = [*_revived(chain, reversed(rows)), *facts]
+        facts = [*_revived(chain, reversed(rows), listed), *facts]
         if len(rows) < chunk:
             facts = [*_beginning(chain, page, listed), *facts]
         found = _between(facts, page, listed)
@@ -115,13 +135,16 @@ def _newest(chain: Chain, page: Page, listed: Listed) -> Placed:
 
 
 def _beginning(chain: Chain, page: Page, listed: Listed) -> list[Recorded[Any]]:
-    """Give the fact that a conversation began with, where the way to it is not read."""
-    wanted = listed.reset >= BEGIN and page.after < BEGIN
-    return _revived(chain, [chain.at(BEGIN)]) if wanted else []
+    """Give the fact that a conversation began with, where it is not read in its turn."""
+    apart = listed.reset >= BEGIN or listed.begin != BEGIN
+    if not apart or page.after >= listed.begin:
+        return []
+    return [replace(chain.fact(chain.at(BEGIN)), version=listed.begin)]
 
 
-def _revived(chain: Chain, rows: Iterable[Row]) -> list[Recorded[Any]]:
-    return [chain.fact(row) for row in rows if row.topic in LISTED]
+def _revived(chain: Chain, rows: Iterable[Row], listed: Listed) -> list[Recorded[Any]]:
+    facts = [chain.fact(row) for row in rows if row.topic in LISTED]
+    return [fact for fact in facts if fact.version != BEGIN or listed.begin == BEGIN]
 
 
 def _between(facts: list[Recorded[Any]], page: Page, listed: Listed) -> Placed:

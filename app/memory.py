@@ -100,10 +100,10 @@ async def compile_system(  # noqa: PLR0913 - what a prompt is compiled from
         counts=counts,
         archive_tags=sorted(archive.tags),
     )
-    return System(text=text, agent_version=version, blocks=_versions_of(blocks), counts=counts)
+    return System(text=text, agent_version=version, blocks=versions_of(blocks), counts=counts)
 
 
-def _versions_of(blocks: list[MemoryBlock]) -> dict[str, tuple[str, int]]:
+def versions_of(blocks: Sequence[MemoryBlock]) -> dict[str, tuple[str, int]]:
     """Name each block by its label, and by its id as well where the label is taken.
 
     Two of an agent's blocks come to share a label when one is relabelled on its own route.

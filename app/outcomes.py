@@ -68,11 +68,18 @@ def compacted_of(  # noqa: PLR0913, PLR0917 - what the fact is made from
             duration_ms=duration_ms,
         ),
     )
-    about: dict[str, Any] = {}
+    return event.model_copy(update=_also(event, worked, run, system))
+
+
+def _also(
+    event: WindowCompacted, worked: Worked, run: Run | None, system: System | None
+) -> dict[str, Any]:
+    """Give what not every compaction has: only what was set is stored."""
+    also: dict[str, Any] = {}
     if worked.counted:
-        about["audit"] = event.audit.model_copy(update={"tokens_counted": True})
+        also["audit"] = event.audit.model_copy(update={"tokens_counted": True})
     if run is not None:
-        about["run_id"] = run.run_id
+        also["run_id"] = run.run_id
     if system is not None:
-        about["system"] = system
-    return event.model_copy(update=about)
+        also["system"] = system
+    return also

@@ -124,7 +124,7 @@ class _Past:
                 row = texts.get(version)
                 if row is None or row["place"] in left_out or row["place"] in gone:
                     continue
-                if not _fits(row, question, only):
+                if not fits(row, question, only):
                     continue
                 # The best of an item's texts stands for it.
                 left_out.add(row["place"])
@@ -157,7 +157,8 @@ class Gone:
         return place <= self.reset or place in self.places
 
 
-def _fits(row: dict[str, Any], question: Question, only: Only) -> bool:
+def fits(row: dict[str, Any], question: Question, only: Only) -> bool:
+    """Tell whether a text that has the words is one of those wanted, its phrases as they stand."""
     at = datetime.fromisoformat(row["at"])
     return only.holds(row["role"], at) and all(
         has_phrase(row["text"], phrase) for phrase in question.phrases

@@ -14,7 +14,7 @@ from app.lineages import Chain
 from app.log import Log
 from app.mapper import revive
 from app.ranking import POSTINGS_MAX
-from app.search import EXCERPT_CHARS_MAX, READ_AT_ONCE
+from app.search import EXCERPT_CHARS_MAX, READ_AT_ONCE, fits
 from app.store import Store
 from domain.conversation import MessageAppended
 from domain.run import StepStarted
@@ -23,7 +23,7 @@ from projections.search_answers import ANY, Only
 from projections.search_questions import Question, question_of
 from projections.search_ranks import NEARNESS, Mention, Posting, Weights, ranked
 from projections.search_texts import Role
-from projections.search_words import excerpt_of, has_phrase
+from projections.search_words import excerpt_of
 
 # In how many conversations is looked at what is said around the words, unless more hits are wanted.
 STREAMS_MIN: Final = 16
@@ -88,13 +88,34 @@ class _Pasts:
         terms = [mentions[term] for term in question.terms]
         texts = sorted({(one.stream, one.version) for term in terms for one in term})
         first = _ranked(terms, texts, BY_WORDS)
-        best = list(dict.fromkeys(stream for (stream, _), _ in first))[:streams_max]
+        best = self._shown(list(dict.fromkeys(stream for (stream, _), _ in first)), streams_max)
         near = [[one for one in term if one.stream in best] for term in terms]
         order = _ranked(near, [*self._texts(best)], Weights())
         if not question.phrases:
             return order
         possible = {(one.stream, one.version) for one in mentions[question.needed]}
         return [one for one in order if one[0] in possible]
+
+    def _shown(self, streams: Sequence[str], streams_max: int) -> list[str]:
+        """Keep the first that lists show: no deleted or hidden conversation, and no archive.
+
+        Where conversations were named these are searched, hidden or not.
+        """
+        if self.streams is not None:
+            return [*streams[:streams_max]]
+        kept: list[str] = []
+        for start in range(0, len(streams), READ_AT_ONCE):
+            some = streams[start : start + READ_AT_ONCE]
+            rows = self.store.query(
+                "SELECT conversation_id FROM conversations WHERE deleted = 0 "  # noqa: S608 - only marks
+                f"AND coalesce(hidden, 0) = 0 AND conversation_id IN ({', '.join('?' * len(some))})",
+                some,
+            )
+            known = {row["conversation_id"] for row in rows}
+            kept += [one for one in some if one in known]
+            if len(kept) >= streams_max:
+                break
+        return kept[:streams_max]
 
     def _texts(self, streams: Sequence[str]) -> Iterator[Text]:
         """Give all texts of conversations, with so much between two that they are not neighbours."""
@@ -115,7 +136,7 @@ class _Pasts:
                 row = rows.get(text)
                 if row is None or (row["stream"], row["place"]) in seen:
                     continue
-                if not _fits(row, question, only):
+                if not fits(row, question, only):
                     continue
                 # The best of a message's texts stands for it.
                 seen.add((row["stream"], row["place"]))
@@ -167,13 +188,6 @@ def _ranked(
     order = ranked(postings, range(len(texts)), weights)
     # Neighbours of what was found are ranked, too; what fills the gaps is no text.
     return [(texts[number], score) for number, score in order if texts[number][1] > 0]
-
-
-def _fits(row: dict[str, Any], question: Question, only: Only) -> bool:
-    at = datetime.fromisoformat(row["at"])
-    return only.holds(row["role"], at) and all(
-        has_phrase(row["text"], phrase) for phrase in question.phrases
-    )
 
 
 def _hit(row: dict[str, Any], message_id: str, question: Question, score: float) -> Found:

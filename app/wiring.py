@@ -1,7 +1,7 @@
 """The composition root: settings in, an ASGI application out."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -29,7 +29,7 @@ from app.step import Steps
 from app.summariser import Summariser
 from app.tail import Tail
 from app.toolrun import ToolRunner
-from app.tools import Toolbox
+from app.tools import Tool, Toolbox
 from app.tools.archival import ArchivalMemoryInsert, ArchivalMemorySearch
 from app.tools.demo import DemoCount, DemoWait
 from app.tools.mcp import McpServers
@@ -60,30 +60,11 @@ def application(settings: Settings) -> Starlette:
         async with log_of(settings) as log:
             services = services_of(settings, log)
             worker = worker_of(services)
-            wakeups = Wakeups(log, services.tail.look, services.tail.heard, worker.heard)
             running.append(services)
             app.state.begin_shutdown = services.tail.close
             app.state.drain = _draining(worker, services.mcp)
-            callbacks = callbacks_of(services)
-            consolidations = consolidations_of(services)
-            await wakeups.start()
-            services.mcp.start()
-            await worker.start()
-            await callbacks.start()
-            await services.archival.start()
-            await consolidations.start()
-            try:
+            async with _at_work(services, worker):
                 yield
-            finally:
-                services.tail.close()
-                # Before the worker, which lets go of all of this node's leases.
-                await callbacks.stop()
-                await consolidations.stop()
-                await services.archival.stop()
-                await worker.stop()
-                await wakeups.stop()
-                await services.mcp.stop()
-                await services.catalogue.close()
 
     app = Starlette(
         routes=routes(lambda: running[-1]),
@@ -94,6 +75,25 @@ def application(settings: Settings) -> Starlette:
     app.state.begin_shutdown = _nothing
     app.state.drain = _idle
     return app
+
+
+@asynccontextmanager
+async def _at_work(services: Services, worker: Worker) -> AsyncGenerator[None]:
+    """Have all that works in the background begin; what has begun is stopped, whatever fails.
+
+    Stopped in the reverse order: the worker after those that have leases, as it lets go of all.
+    """
+    wakeups = Wakeups(services.log, services.tail.look, services.tail.heard, worker.heard)
+    with_leases = (services.archival, consolidations_of(services), callbacks_of(services))
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(services.catalogue.close)
+        services.mcp.start()
+        stack.push_async_callback(services.mcp.stop)
+        for one in (wakeups, worker, *with_leases):
+            stack.push_async_callback(one.stop)
+            await one.start()
+        stack.callback(services.tail.close)
+        yield
 
 
 def _draining(worker: Worker, mcp: McpServers) -> Callable[[float], Awaitable[None]]:
@@ -123,15 +123,9 @@ def services_of(settings: Settings, log: Log, catalogue: Catalogue | None = None
     """Make what handlers work with; the catalogue from the settings if none is given."""
     execute, windows = Execute(log), Windows(log)
     catalogue = catalogue or Catalogue(_provider_settings(settings))
-    past, worker = Search(log), f"worker:{settings.node}"
+    worker = f"worker:{settings.node}"
     archival = Archival(log, execute, embeddings_of(settings, log), worker=worker)
-    memory = Remembering(execute, by=worker)
-    tools = (
-        *(DemoCount(), DemoWait()),
-        *(ConversationSearch(past), Recall(past)),
-        *(MemoryInsert(memory), MemoryReplace(memory), MemoryRethink(memory)),
-        *(ArchivalMemoryInsert(archival), ArchivalMemorySearch(archival)),
-    )
+    tools = _tools_of(Search(log), archival, Remembering(execute, by=worker))
     mcp = McpServers(settings.mcp_servers)
     toolbox = Toolbox(tools, timeout_s=settings.tool_timeout_s, sources=mcp.connections)
     conditions = Conditions(execute, catalogue, toolbox)
@@ -157,9 +151,16 @@ def services_of(settings: Settings, log: Log, catalogue: Catalogue | None = None
             percentage=settings.sliding_window_percentage,
         ),
         archival=archival,
-        consolidating=Consolidating(
-            log, execute, conditions, archival, by=f"worker:{settings.node}"
-        ),
+        consolidating=Consolidating(log, execute, conditions, archival, by=worker),
+    )
+
+
+def _tools_of(past: Search, archival: Archival, memory: Remembering) -> tuple[Tool, ...]:
+    return (
+        *(DemoCount(), DemoWait()),
+        *(ConversationSearch(past), Recall(past)),
+        *(MemoryInsert(memory), MemoryReplace(memory), MemoryRethink(memory)),
+        *(ArchivalMemoryInsert(archival), ArchivalMemorySearch(archival)),
     )
 
 

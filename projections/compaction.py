@@ -145,9 +145,7 @@ def planned(  # noqa: PLR0913 - what a plan is made from
     if not any(not isinstance(item, SummaryItem) for item in evicted):
         return NoPlan("nothing but what must stay is in the window", (), goal, tries)
     system = size_of_system(window.system)
-    kept_size = system + sum(
-        size for item, size in zip(items, sizes, strict=True) if item.offset in stay
-    )
+    staying_sizes = (n for item, n in zip(items, sizes, strict=True) if item.offset in stay)
     return Plan(
         mode=mode,
         planned_at=window.at,
@@ -157,7 +155,7 @@ def planned(  # noqa: PLR0913 - what a plan is made from
         before=min((*map(_stands_at, kept), *window.open_steps), default=window.at + 1),
         ranges=Evicted(ranges=ranges_of(items, evicted, window.marks)),
         size_before=system + sum(sizes),
-        size_kept=kept_size,
+        size_kept=system + sum(staying_sizes),
         system_size=system,
         tokens_before=tokens_of(window, sizes).total,
         goal=goal,

@@ -131,7 +131,8 @@ def zone_of(name: str | None) -> tzinfo:
     """Give a time zone by its name; UTC for one that is not known here."""
     try:
         return UTC if name is None else ZoneInfo(name)
-    except (ValueError, OSError):  # also a name that leads nowhere, or out of the zones' folder
+    # Not known, no name of a zone at all, or a folder or file that is not to be read.
+    except (KeyError, ValueError, OSError):
         return UTC
 
 

@@ -15,24 +15,28 @@ from app.log import Log
 from app.memory import memory_of
 from app.providers.catalogue import CONTEXT_WINDOW, Catalogue, MalformedHandle, UnknownHandle
 from app.store import Store
+from app.tool_rules import rules_of
 from app.tools import Toolbox
 from app.windows import folded
 from domain.agent import Agent, AgentSettings
+from domain.archive import PASSAGES_MAX
 from domain.block import BlockSettings
 from domain.conversation import Conversation, ConversationSettings
-from domain.streams import default_conversation
+from domain.streams import CONSOLIDATION, CONVERSATION, default_conversation
 from projections.agent_file import CONVERSATIONS_MAX
 from projections.agent_file_writing import Messages
 from projections.passages import Passage
 
 Json: TypeAlias = dict[str, Any]
 PASSAGES_A_PAGE: Final = 1000
-PASSAGES_MAX: Final = 100_000
 FORM: Final = "everlog-1"
 LOCAL_ID: Final = "agent-0"
+# All but those in which memory is consolidated: of these the archive and the blocks have the outcome.
 _CONVERSATIONS: Final = (
-    "SELECT conversation_id FROM conversations WHERE agent_id = ? AND deleted = 0 "
-    "AND conversation_id <> ? ORDER BY created_at, conversation_id LIMIT ?"
+    "SELECT conversation_id FROM conversations WHERE agent_id = ? AND deleted = 0 "  # noqa: S608 - our own words
+    "AND conversation_id <> ? AND NOT EXISTS (SELECT 1 FROM consolidations "
+    f"WHERE consolidation_id = '{CONSOLIDATION}-' || substr(conversations.conversation_id, "
+    f"{len(CONVERSATION) + 2})) ORDER BY created_at, conversation_id LIMIT ?"
 )
 # What is stored of an agent under the name that the file has for it.
 _SAME: Final = frozenset(
@@ -138,9 +142,6 @@ class AgentExporter:
 
     def _agent(self, settings: AgentSettings, blocks: int) -> Json:
         known = settings.model_dump(mode="json", include=set(_SAME))
-        rules = [
-            {"type": "requires_approval", "tool_name": name} for name in settings.approval_tools
-        ]
         return {
             "id": LOCAL_ID,
             **known,
@@ -150,7 +151,7 @@ class AgentExporter:
             "memory_blocks": [],
             "tools": [],
             "tool_ids": [f"tool-{n}" for n in range(len(settings.tools))],
-            "tool_rules": rules,
+            "tool_rules": rules_of(settings),
             "include_base_tools": False,
             "include_multi_agent_tools": False,
             "include_base_tool_rules": False,

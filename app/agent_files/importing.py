@@ -17,6 +17,7 @@ from app.execute import Execute
 from app.history_lines import Batch, Gathered, spelled_out
 from app.log import Log, utc_now
 from app.mapper import revive
+from app.memory import versions_of
 from app.providers.catalogue import Resolved
 from app.windows import Windows
 from domain.agent import AgentCreated, AgentSettings, CreateAgent
@@ -182,10 +183,14 @@ def _batches(told: Told) -> tuple[Batch, ...]:
 
 
 def _check_passages(place: str, passages: tuple[FilePassage, ...]) -> None:
+    """Check what an archive would refuse: by then half of it would be written. Raises BadFile."""
+    tags: set[str] = set()
     for n, one in enumerate(passages):
-        size = sum(map(len, one.tags))
-        if size > TAGS_TOGETHER_MAX:
-            words = f"at most {TAGS_TOGETHER_MAX} characters together, not {size}"
+        if not one.text.strip():
+            raise BadFile(f"{place}[{n}].text", "must not be blank")
+        tags.update(one.tags)
+        if len(tags) > TAGS_TOGETHER_MAX:
+            words = f"an archive has at most {TAGS_TOGETHER_MAX} different ones"
             raise BadFile(f"{place}[{n}].tags", words)
 
 
@@ -241,13 +246,25 @@ class AgentImporter:
             await self._execute(stream, command, BY)
 
     async def _history(self, agent: PlannedAgent, blocks: Blocks) -> None:
-        stream, passages = archive_of(agent.agent_id), agent.passages
-        for at in range(0, len(passages), PASSAGES_AT_ONCE):
-            some = enumerate(passages[at : at + PASSAGES_AT_ONCE], start=at)
-            commands = [_insert(f"{agent.agent_id}/passage/{n}", one) for n, one in some]
-            await asyncio.gather(*(self._execute(stream, one, BY) for one in commands))
+        commands = [
+            _insert(f"{agent.agent_id}/passage/{n}", one) for n, one in enumerate(agent.passages)
+        ]
+        for at in range(0, len(commands), PASSAGES_AT_ONCE):
+            await self._passages(archive_of(agent.agent_id), commands[at : at + PASSAGES_AT_ONCE])
         for one in agent.conversations:
             await self._conversation(agent, one, [blocks[key] for key in agent.blocks])
+
+    async def _passages(self, stream: str, commands: list[InsertPassage]) -> None:
+        """Put in those that are missing; of all but the newest ones only the read table knows."""
+        ids = [one.passage_id for one in commands]
+        rows = await self._log.query(
+            "SELECT passage_id FROM passages WHERE archive_id = ? "  # noqa: S608 - only marks
+            f"AND passage_id IN ({', '.join('?' * len(ids))})",
+            (stream, *ids),
+        )
+        known = {row["passage_id"] for row in rows}
+        missing = [one for one in commands if one.passage_id not in known]
+        await asyncio.gather(*(self._execute(stream, one, BY) for one in missing))
 
     async def _conversation(
         self, agent: PlannedAgent, one: PlannedConversation, memory: list[MemoryBlock]
@@ -296,9 +313,9 @@ def _system(agent: PlannedAgent, one: PlannedConversation, memory: list[MemoryBl
         conversation_id="default" if one.own else one.conversation_id,
         at=utc_now(),
         counts=counts,
+        archive_tags=sorted({tag for passage in agent.passages for tag in passage.tags}),
     )
-    versions = {block.settings.label: (block.block_id, block.version) for block in memory}
-    return System(text=text, agent_version=1, blocks=versions, counts=counts)
+    return System(text=text, agent_version=1, blocks=versions_of(memory), counts=counts)
 
 
 def _run_id(stream: str, batch: int) -> str:

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from app.compaction_settings import CompactionSettingsIn, initial
 from app.model_settings import ModelSettings
 from app.providers.catalogue import Catalogue, MalformedHandle, Resolved, UnknownHandle
+from app.tool_rules import EXIT_LOOP, REQUIRES_APPROVAL
 from app.tools import Toolbox
 from domain.agent import AgentSettings
 from projections.agent_file import AgentFile, BadFile, FileAgent, FileTool
@@ -16,7 +17,6 @@ from projections.agent_file_parts import LeftOut
 from projections.system import DEFAULT_SYSTEM
 
 COPY: Final = "_copy"
-REQUIRES_APPROVAL: Final = "requires_approval"
 NAME_CHARS_MAX: Final = 1024
 _MODEL_SETTINGS: Final[TypeAdapter[dict[str, Any]]] = TypeAdapter(ModelSettings)
 # What is taken as it stands.
@@ -76,14 +76,12 @@ class Conversion:
         """Give an agent's settings, its blocks aside, and its model. Raises BadFile or NoModel."""
         handle, resolved = self._model(place, agent)
         same = {name: value for name in _SAME if (value := getattr(agent, name)) is not None}
-        tools, gated = self._tools(place, agent)
         given: dict[str, Any] = {
             "system": DEFAULT_SYSTEM,
             **same,
             "name": self._name(agent),
             "model": handle,
-            "tools": tools,
-            "approval_tools": gated,
+            **self._tools(place, agent),
             "compaction_settings": self._compaction(place, agent, handle),
         }
         if agent.model is None and agent.llm_config is not None:
@@ -156,16 +154,22 @@ class Conversion:
 
     # --- its tools ------------------------------------------------------------------------
 
-    def _tools(self, place: str, agent: FileAgent) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Give the tools that there are here too, and those that run only with approval."""
+    def _tools(self, place: str, agent: FileAgent) -> dict[str, tuple[str, ...]]:
+        """Give the tools that there are here too, and the rules about them."""
         by_id = {one.id: one for one in self.file.tools}
         wanted = [by_id[one] for one in agent.tool_ids or ()]
         taken = [one for one in wanted if self._is_here(place, one)]
         rules = [one for n, one in enumerate(agent.tool_rules or ()) if self._rule(place, n, one)]
-        by_rule = [name for one in rules if (name := one.tool_name) and self.toolbox.get(name)]
-        gated = (*by_rule, *(one.name for one in taken if one.default_requires_approval))
-        names = dict.fromkeys(one.name for one in taken)
-        return tuple(names), tuple(dict.fromkeys(gated))
+        ruled = [
+            (one.type, name) for one in rules if (name := one.tool_name) and self.toolbox.get(name)
+        ]
+        gated = [name for kind, name in ruled if kind == REQUIRES_APPROVAL]
+        gated += [one.name for one in taken if one.default_requires_approval]
+        return {
+            "tools": tuple(dict.fromkeys(one.name for one in taken)),
+            "approval_tools": tuple(dict.fromkeys(gated)),
+            "terminal_tools": tuple(dict.fromkeys(n for kind, n in ruled if kind == EXIT_LOOP)),
+        }
 
     def _is_here(self, place: str, tool: FileTool) -> bool:
         if self.toolbox.get(tool.name) is not None:
@@ -176,7 +180,7 @@ class Conversion:
         return False
 
     def _rule(self, place: str, n: int, rule: Any) -> bool:
-        if rule.type == REQUIRES_APPROVAL:
+        if rule.type in (REQUIRES_APPROVAL, EXIT_LOOP):
             return True
         self.left_out.add(f"{place}.tool_rules[{n}]", f"there is no rule {rule.type!r} here")
         return False

@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 
 from app.commands import MISUSED, CommandFailed
 from app.commands.database import in_words, settings_of
+from app.commands.protocol import Protocol
 from app.settings import Settings
 from app.wiring import application
 
@@ -95,7 +96,7 @@ def _config(app: Starlette) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
         ws="none",
         lifespan="off",
         log_config=None,

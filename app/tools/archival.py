@@ -9,6 +9,7 @@ from datetime import datetime, tzinfo
 from typing import Any, Final, Protocol, TypeAlias, cast
 
 from app.tools import Call, ToolFailed
+from app.tools.arguments import whole_number
 from domain.archive import TAG_CHARS_MAX, TAGS_MAX, TEXT_CHARS_MAX
 from domain.content import ToolSchema
 from domain.errors import Refused
@@ -159,7 +160,10 @@ class ArchivalMemorySearch:
             until=_moment(arguments, "end_datetime", zone, until_of),
         )
         found = await self._memory.search_for(
-            call.conversation_id, query, _top_k(arguments), wanted
+            call.conversation_id,
+            query,
+            whole_number(arguments, "top_k", 1, FOUND_MAX, default=FOUND_DEFAULT),
+            wanted,
         )
         return "\n".join(_told(found, zone))
 
@@ -193,18 +197,6 @@ def _match(arguments: dict[str, Any]) -> TagMatch:
     value = arguments.get("tag_match_mode") or "any"
     if value not in ("any", "all"):
         raise ToolFailed("tag_match_mode: it is any or all")
-    return value
-
-
-def _top_k(arguments: dict[str, Any]) -> int:
-    value = arguments.get("top_k")
-    if value is None:
-        return FOUND_DEFAULT
-    # Some models write whole numbers with a point.
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= FOUND_MAX:
-        raise ToolFailed(f"top_k: a whole number from 1 to {FOUND_MAX} is needed")
     return value
 
 

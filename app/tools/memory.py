@@ -7,6 +7,7 @@ as it was when it was last put together, so every answer tells what the block is
 from typing import Any, Final, Protocol
 
 from app.tools import Call, ToolFailed
+from app.tools.arguments import whole_number
 from domain.block import VALUE_CHARS_MAX, BlockSettings
 from domain.block_edits import Edit, Insertion, Replacement, Rewriting
 from domain.content import ToolSchema
@@ -66,7 +67,9 @@ class MemoryInsert:
     async def run(self, arguments: dict[str, Any], call: Call) -> str:
         """Insert."""
         text = _text(arguments, "new_string")
-        line = _line(arguments)
+        line = whole_number(
+            arguments, "insert_line", AT_END, LINE_MAX, default=AT_END, bounds=f" from {AT_END}"
+        )
         edit = Insertion(text, None if line == AT_END else line)
         return told(await self._memory.edit(call, _label(arguments), edit), text)
 
@@ -170,18 +173,6 @@ def _storable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return "\0" not in text
-
-
-def _line(arguments: dict[str, Any]) -> int:
-    line = arguments.get("insert_line")
-    if line is None:
-        return AT_END
-    # Some models write whole numbers with a point.
-    if isinstance(line, float) and line.is_integer():
-        line = int(line)
-    if not isinstance(line, int) or isinstance(line, bool) or not AT_END <= line <= LINE_MAX:
-        raise ToolFailed(f"insert_line: a whole number from {AT_END} is needed")
-    return line
 
 
 # --- words ------------------------------------------------------------------------------------

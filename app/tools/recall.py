@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final, Protocol, cast, get_args
 
 from app.tools import Call, ToolFailed
+from app.tools.arguments import whole_number
 from domain.content import ToolSchema
 from projections.search_answers import Item, Only, SearchAnswer
 from projections.search_questions import QUESTION_CHARS_MAX
@@ -89,7 +90,7 @@ class ConversationSearch:
         query = arguments.get("query")
         if not isinstance(query, str) or not query.strip() or len(query) > QUESTION_CHARS_MAX:
             raise ToolFailed(f"query: a string of 1 to {QUESTION_CHARS_MAX} characters is needed")
-        limit = _number(arguments, "limit", FOUND_DEFAULT, 1, FOUND_MAX)
+        limit = whole_number(arguments, "limit", 1, FOUND_MAX, default=FOUND_DEFAULT)
         only = Only(_roles(arguments), _since(arguments), _until(arguments))
         answer = await self._past.find(
             call.conversation_id, query, limit=limit, upto=call.started_at, only=only
@@ -137,9 +138,9 @@ class Recall:
 
     async def run(self, arguments: dict[str, Any], call: Call) -> str:
         """Read."""
-        offset = _number(arguments, "offset", None, -OFFSET_MAX, OFFSET_MAX)
-        before = _number(arguments, "before", NEIGHBOURS_DEFAULT, 0, NEIGHBOURS_MAX)
-        after = _number(arguments, "after", NEIGHBOURS_DEFAULT, 0, NEIGHBOURS_MAX)
+        offset = whole_number(arguments, "offset", -OFFSET_MAX, OFFSET_MAX, bounds="")
+        before = whole_number(arguments, "before", 0, NEIGHBOURS_MAX, default=NEIGHBOURS_DEFAULT)
+        after = whole_number(arguments, "after", 0, NEIGHBOURS_MAX, default=NEIGHBOURS_DEFAULT)
         items = await self._past.around(
             call.conversation_id, offset, before=before, after=after, upto=call.started_at
         )
@@ -151,21 +152,6 @@ class Recall:
 
 
 # --- arguments --------------------------------------------------------------------------------
-
-
-def _number(
-    arguments: dict[str, Any], name: str, default: int | None, least: int, most: int
-) -> int:
-    value = arguments.get(name)
-    if value is None and default is not None:
-        return default
-    # Some models write whole numbers with a point.
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        bound = "" if most == OFFSET_MAX else f" from {least} to {most}"
-        raise ToolFailed(f"{name}: a whole number{bound} is needed")
-    return value
 
 
 def _roles(arguments: dict[str, Any]) -> frozenset[Role] | None:

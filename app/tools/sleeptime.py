@@ -7,6 +7,7 @@ and what they write is a draft until the run is over.
 from typing import Any, Final, Protocol, cast
 
 from app.tools import Call, ToolFailed
+from app.tools.arguments import whole_number
 from domain.block import VALUE_CHARS_MAX
 from domain.content import ToolSchema
 from domain.run import OfferedTool
@@ -14,6 +15,7 @@ from projections.consolidation import FINISH, RETHINK, STORE, Line, told_of_stor
 from projections.memories import serialize
 
 CHUNKS_MAX: Final = 100
+LINE_MAX: Final = 2**31
 CONTEXT_CHARS_MAX: Final = 4_000
 
 
@@ -110,7 +112,10 @@ def memory_of(chunk: Any, lines: tuple[Line, ...]) -> str:
     if not isinstance(chunk, dict):
         raise ToolFailed("an object with start_index, end_index and context is needed")
     sent = cast("dict[str, Any]", chunk)
-    first, last = _index(sent, "start_index"), _index(sent, "end_index")
+    first, last = (
+        whole_number(sent, name, 0, LINE_MAX, bounds=" from 0")
+        for name in ("start_index", "end_index")
+    )
     if not first <= last < len(lines):
         raise ToolFailed(
             f"lines {first} to {last} are not a piece of [0] to [{len(lines) - 1}], the last "
@@ -120,16 +125,6 @@ def memory_of(chunk: Any, lines: tuple[Line, ...]) -> str:
     if not isinstance(context, str) or len(context) > CONTEXT_CHARS_MAX:
         raise ToolFailed(f"context: a string of at most {CONTEXT_CHARS_MAX} characters is needed")
     return serialize([line.said for line in lines[first : last + 1]], context)
-
-
-def _index(sent: dict[str, Any], name: str) -> int:
-    value = sent.get(name)
-    # Some models write whole numbers with a point.
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ToolFailed(f"{name}: a whole number from 0 is needed")
-    return value
 
 
 class RethinkMemory:

@@ -10,6 +10,7 @@ from app.compaction_settings import complete
 from app.history import Page, messages_page
 from app.memory import memory_of
 from app.providers.catalogue import CONTEXT_WINDOW, MalformedHandle, UnknownHandle
+from app.tool_rules import rules_of
 from app.web.agent_bodies import (
     BLOCKS_MAX,
     AgentAnswer,
@@ -23,7 +24,7 @@ from app.web.errors import ApiError, Invalid
 from app.web.lookups import window_ids
 from app.web.pages import row_of
 from app.web.services import Services
-from app.web.tool_answers import shown_rules, shown_tools
+from app.web.tool_answers import shown_tools
 from domain.agent import Agent, AgentSettings
 from domain.compaction import CompactionSettings
 from domain.errors import NotFound, Refused
@@ -41,6 +42,7 @@ NOT_SHOWN_AS_STORED: Final = {
     "terminal_tools",
     "tools",
 }
+NOT_FOUND: Final = 404
 ALL: Final = frozenset({"agent.blocks", "agent.managed_group", "agent.tags", "agent.tools"})
 
 
@@ -93,7 +95,7 @@ async def shown_agent(
         memory=MemoryAnswer(blocks=blocks, agent_type=settings.agent_type),
         tags=list(settings.tags) if "agent.tags" in include else [],
         tools=shown_tools(services, settings) if "agent.tools" in include else [],
-        tool_rules=shown_rules(settings),
+        tool_rules=rules_of(settings),
         sleeptime_settings=shown_sleeptime(settings),
         managed_group=shown_group(row["agent_id"], settings)
         if "agent.managed_group" in include
@@ -101,12 +103,26 @@ async def shown_agent(
         llm_config=_llm_config(services, settings),
         compaction_settings=compaction_settings_of(services, settings),
         message_ids=await window_ids(services, own),
-        pending_approval=await _pending_approval(services, own) if approval else None,
+        pending_approval=await pending_approval(services, own) if approval else None,
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         **await _last_run(services, row["agent_id"]),
         **known,
     )
+
+
+async def shown_agents(
+    services: Services, rows: Sequence[dict[str, Any]], include: frozenset[str]
+) -> list[AgentAnswer]:
+    """Give the agents of a list, but those that have been deleted since it was read."""
+    shown: list[AgentAnswer] = []
+    for row in rows:
+        try:
+            shown.append(await shown_agent(services, row, include))
+        except ApiError as error:
+            if error.status != NOT_FOUND:
+                raise
+    return shown
 
 
 async def _last_run(services: Services, agent_id: str) -> dict[str, Any]:
@@ -120,7 +136,7 @@ async def _last_run(services: Services, agent_id: str) -> dict[str, Any]:
     return rows[0] if rows else {}
 
 
-async def _pending_approval(services: Services, stream: str) -> ApprovalRequestMessage | None:
+async def pending_approval(services: Services, stream: str) -> ApprovalRequestMessage | None:
     """Give the message whose calls wait for the client in a conversation."""
     asked = (await services.execute.conversation(stream)).asked
     if asked is None:

@@ -7,10 +7,10 @@ from starlette.requests import Request
 
 from app.addresses import Forbidden, check_url
 from app.agent_history import AgentPage, Place, agent_messages_page, place_at
-from app.web.agent_answers import living_agent
+from app.web.agent_answers import living_agent, pending_approval
 from app.web.cancelling import cancelled, cancelled_at
 from app.web.endpoint import AgentId, endpoint
-from app.web.errors import ApiError, Invalid
+from app.web.errors import NO_RETRY, ApiError, Invalid
 from app.web.lookups import DEFAULT, Unbegun, conversation_at
 from app.web.message_bodies import AgentMessages, CancelBody, CreateAsync, ListAgentMessages
 from app.web.messages import SENDING_ERRORS, messages_in, unbegun_messages
@@ -20,7 +20,7 @@ from app.web.runs import shown_run
 from app.web.sending import accept, checked_mode, send
 from app.web.services import Services
 from app.web.stream import SSE_TYPE
-from domain.errors import NotFound
+from domain.errors import NotFound, Waiting
 from projections.answer import LettaResponse
 from projections.letta import only
 from projections.wire import Message
@@ -32,7 +32,21 @@ async def create_agent_message(
     """Send messages to an agent and have it answer: one JSON document, or a stream of frames."""
     checked_mode(body)
     stream, state = await conversation_at(services, agent_id, None, begin=True)
-    return await send(services, stream, state, body, request)
+    try:
+        return await send(services, stream, state, body, request)
+    except Waiting as error:
+        raise await _pending(services, stream, error) from error
+
+
+async def _pending(services: Services, stream: str, error: Waiting) -> ApiError:
+    """Say which message waits for approval; of all routes only this one does so in the original."""
+    asking = await pending_approval(services, stream)
+    detail = {
+        "code": "PENDING_APPROVAL",
+        "message": str(error),
+        "pending_request_id": None if asking is None else asking["id"],
+    }
+    return ApiError(409, detail, headers=NO_RETRY)
 
 
 async def stream_agent_message(

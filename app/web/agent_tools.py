@@ -5,12 +5,13 @@ from typing import Any, Final
 
 from starlette.requests import Request
 
+from app.tool_rules import EXIT_LOOP, REQUIRES_APPROVAL
 from app.web.agent_answers import ALL, SDK_HEADER, agent_answer, do_on_agent, living_agent
 from app.web.agent_bodies import AgentAnswer, AgentFields, ToolRule
 from app.web.endpoint import AgentId, Label, ToolId, endpoint
 from app.web.errors import RETRY_SOON, ApiError, Invalid, NotYet
 from app.web.services import Services
-from app.web.tool_answers import EXIT_LOOP, REQUIRES_APPROVAL, shown_tools, tool_id
+from app.web.tool_answers import shown_tools, tool_id
 from app.web.tool_bodies import ApprovalQuery, ListAgentTools, RequireApproval, ToolAnswer
 from app.web.tools import tool_page
 from domain.agent import TOOLS_MAX, AgentSettings, AttachTool, DetachTool, GateTool

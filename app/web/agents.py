@@ -15,7 +15,7 @@ from app.web.agent_answers import (
     do_on_agent,
     living_agent,
     relations,
-    shown_agent,
+    shown_agents,
 )
 from app.web.agent_bodies import (
     UNSUPPORTED,
@@ -46,7 +46,6 @@ from projections.system import DEFAULT_SYSTEM
 DELETE_PAGE: Final = 100
 # What a new agent can do with its memory, unless it is made without.
 BASE_TOOLS: Final = ("conversation_search", "memory_insert", "memory_replace")
-NOT_FOUND: Final = 404
 # The key of the run that an agent's first messages come in with.
 INITIAL: Final = "initial"
 LAST_RUN: Final = (
@@ -157,20 +156,7 @@ async def list_agents(services: Services, query: ListAgents, request: Request) -
         services, after=query.after, before=query.before, order=order, limit=query.limit, by=by
     )
     include = relations(request, query.include)
-    shown = [await _shown(services, row, include) for row in rows]
-    return [one for one in shown if one is not None]
-
-
-async def _shown(
-    services: Services, row: dict[str, Any], include: frozenset[str]
-) -> AgentAnswer | None:
-    """Give an agent of a list, None if it has been deleted since the list was read."""
-    try:
-        return await shown_agent(services, row, include)
-    except ApiError as error:
-        if error.status != NOT_FOUND:
-            raise
-        return None
+    return await shown_agents(services, rows, include)
 
 
 async def update_agent(services: Services, agent_id: AgentId, body: UpdateAgent) -> AgentAnswer:

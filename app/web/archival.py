@@ -22,12 +22,12 @@ from app.web.errors import Invalid
 from app.web.pages import row_of
 from app.web.search import CorrectionAnswer
 from app.web.services import Services
+from app.web.stream import checked_cursor
 from domain.errors import NotFound
-from domain.streams import AGENT, is_id, owner_of
+from domain.streams import AGENT, archive_of, is_id, owner_of
 from projections.passages import (
     Found,
     Passage,
-    PassageHit,
     Wanted,
     since_of,
     until_of,
@@ -72,6 +72,8 @@ async def list_passages(
 ) -> list[PassageAnswer]:
     """List an agent's archival memory in order of time."""
     await living_agent(services, agent_id)
+    if query.at is not None:
+        await checked_cursor(services, archive_of(agent_id), query.at)
     page = Page(query.after, query.before, query.limit, query.ascending, query.search)
     found = await services.archival.list(agent_id, page, Wanted(at=query.at))
     return [shown_passage(one) for one in found]
@@ -109,10 +111,9 @@ async def search_passages(services: Services, body: SearchPassages) -> list[Pass
         since=_moment("start_date", body.start_date, UTC, since_of),
         until=_moment("end_date", body.end_date, UTC, until_of),
     )
-    hits: list[PassageHit] = []
-    for agent_id in await _searched(services, body):
-        found = await services.archival.search(agent_id, body.query or "", body.limit, wanted)
-        hits += found.hits
+    agents = await _searched(services, body)
+    found = await services.archival.search_each(agents, body.query or "", body.limit, wanted)
+    hits = [hit for one in found for hit in one.hits]
     # Without a question all scores are alike: then the newest come first.
     hits.sort(key=lambda hit: (hit.score, hit.passage.created_at), reverse=True)
     return [

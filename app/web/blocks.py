@@ -12,6 +12,7 @@ from app.web.services import Services
 from domain import block as domain
 from domain.block import BlockSettings
 from domain.errors import NotFound
+from domain.event import Recorded
 from domain.streams import BLOCK, id_of
 
 
@@ -109,10 +110,15 @@ async def change_block(services: Services, block_id: str, body: UpdateBlock) -> 
     await carry_out(services, block_id, domain.ChangeBlock(changes, base_version))
 
 
-async def carry_out(services: Services, block_id: str, command: domain.ChangeBlock) -> None:
-    """Have a change made. Raises NotFound, and 409 with the version of a block that has moved on."""
+async def carry_out(
+    services: Services, block_id: str, command: domain.ChangeBlock
+) -> list[Recorded[Any]]:
+    """Have a change made; give its fact, [] if it changed nothing.
+
+    Raises NotFound, and 409 with the version of a block that has moved on.
+    """
     try:
-        await services.execute(block_id, command, "user")
+        return await services.execute(block_id, command, "user")
     except domain.BlockMoved as error:
         text = f"CONFLICT: {error}"
         raise ApiError(409, text, headers=NO_RETRY, version=error.version) from error

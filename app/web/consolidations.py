@@ -6,8 +6,10 @@ from uuid import uuid4
 from pydantic import StringConstraints
 from starlette.requests import Request
 
+from app.block_history import block_at
 from app.mapper import revive
 from app.web.agent_answers import living_agent
+from app.web.blocks import carry_out
 from app.web.consolidation_bodies import (
     AcceptBody,
     ConsolidateBody,
@@ -20,7 +22,7 @@ from app.web.lookups import DEFAULT, conversation_at
 from app.web.requests import KEY_HEADER, checked_key
 from app.web.services import Services
 from app.web.stream import checked_cursor
-from domain.block import BlockMoved, ChangeBlock, block
+from domain.block import ChangeBlock
 from domain.conversation import (
     ConsolidationFinished,
     ConsolidationQueued,
@@ -212,10 +214,9 @@ async def _diff(services: Services, ended: ConsolidationFinished) -> str | None:
     """Compare what a block is to be with what it was when it was shown to the model."""
     if ended.value is None or ended.block_id is None or ended.base_version is None:
         return None
-    state = block.initial
-    for row in await services.log.read(ended.block_id, upto=ended.base_version):
-        state = block.evolve(state, revive(row).event, row.version)
-    return unified("" if state.settings is None else state.settings.value, ended.value)
+    store, block_id, version = services.log.store, ended.block_id, ended.base_version
+    base = (await services.log.in_reader(lambda: block_at(store, block_id, version))).settings
+    return unified("" if base is None else base.value, ended.value)
 
 
 # --- proposals --------------------------------------------------------------------------------
@@ -233,14 +234,7 @@ async def accept_consolidation(
     base = proposal.base_version if sent is None else sent
     block_id = proposal.block_id or ""
     change = ChangeBlock({"value": proposal.value}, base, proposal.cause)
-    try:
-        facts = await services.execute(block_id, change, "user")
-    except BlockMoved as moved:
-        raise ApiError(
-            409, f"CONFLICT: {moved}", headers=NO_RETRY, version=moved.version
-        ) from moved
-    except NotFound:
-        raise NotFound("Block", block_id) from None
+    facts = await carry_out(services, block_id, change)
     version = facts[0].version if facts else (await services.execute.block(block_id)).version
     command = SettleProposal(consolidation_id, accepted=True, version=version)
     await services.execute(source, command, "user")

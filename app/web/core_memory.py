@@ -12,7 +12,7 @@ from app.web.agent_answers import (
     living_agent,
     memory_blocks,
     relations,
-    shown_agent,
+    shown_agents,
 )
 from app.web.agent_bodies import AgentAnswer, ListBlockAgents
 from app.web.block_bodies import BlockAnswer, ListCoreBlocks, UpdateBlock
@@ -20,6 +20,7 @@ from app.web.blocks import change_block, shown_block
 from app.web.endpoint import AgentId, BlockId, Label, endpoint
 from app.web.errors import ApiError
 from app.web.pages import Selection, page_of
+from app.web.recompiling import recompile_own
 from app.web.services import Services
 from domain import agent as domain
 
@@ -55,12 +56,13 @@ async def retrieve_core_block(
 async def update_core_block(
     services: Services, agent_id: AgentId, block_label: Label, body: UpdateBlock
 ) -> BlockAnswer:
-    """Change one of an agent's memory blocks; conversations keep the prompt they have."""
+    """Change one of an agent's memory blocks; its own conversation is told, others keep their prompt."""
     found = await _labelled(services, agent_id, block_label)
     if body.label is not None and body.label != block_label:
         others = await _core_blocks(services, agent_id)
         check_labels([body.label, *(one.label for one in others if one.id != found.id)])
     await change_block(services, found.id, body)
+    await recompile_own(services, agent_id)
     return await shown_block(services, found.id)
 
 
@@ -90,7 +92,7 @@ async def list_block_agents(
         services, after=query.after, before=query.before, order=query.order, limit=query.limit
     )
     include = relations(request, query.include)
-    return [await shown_agent(services, row, include) for row in rows]
+    return await shown_agents(services, rows, include)
 
 
 CORE: Final = "/v1/agents/{agent_id}/core-memory/blocks"

@@ -32,10 +32,10 @@ from domain.errors import Refused
 from domain.streams import CONVERSATION, derived_id, id_of, is_default
 
 
-class ForkQuery(Body):
+class ForkAt(Body):
     """Where to fork: after an offset, after a message, or after all there is.
 
-    `agent_id` says whose conversation `default` is.
+    `agent_id` says whose conversation `default` is. It may all be in the query, or in the body.
     """
 
     agent_id: Cursor | None = None
@@ -45,12 +45,18 @@ class ForkQuery(Body):
 
 
 async def fork_conversation(
-    services: Services, conversation_id: AnyConversationId, query: ForkQuery, request: Request
+    services: Services,
+    conversation_id: AnyConversationId,
+    query: ForkAt,
+    body: ForkAt | None,
+    request: Request,
 ) -> ConversationAnswer:
     """Begin a conversation that has this one's past, up to an offset, and a future of its own.
 
     Its system prompt is compiled now. An Idempotency-Key gives it its id, so that it begins once.
     """
+    if body is not None:
+        query = query.model_copy(update=body.model_dump(exclude_none=True))
     if query.at is not None and query.message_id is not None:
         raise Invalid("at, message_id: one of them says where to fork, not both")
     source, state = await conversation_at(services, conversation_id, query.agent_id)
@@ -76,7 +82,7 @@ def named(source: str, key: str) -> str:
     return derived_id(CONVERSATION, f"fork/{source}/{key}")
 
 
-async def _parent(services: Services, source: str, query: ForkQuery) -> Parent:
+async def _parent(services: Services, source: str, query: ForkAt) -> Parent:
     """Say where the fork begins. Raises NotFound, Refused, or 409 for an offset past the head."""
     store = services.log.store
     at, message_id = query.at, query.message_id

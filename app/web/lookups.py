@@ -4,6 +4,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+from app.history import begin_of
 from app.lineages import Chain
 from app.log import utc_now
 from app.memory import compile_system
@@ -200,7 +201,8 @@ async def place_of(services: Services, stream: str, message_id: str) -> int:
 
     Raises 404 for one of no such id.
     """
-    return (await located(services, stream, message_id))[1]
+    lineage, place = await located(services, stream, message_id)
+    return begin_of(lineage) if message_id == system_message_id(stream) else place
 
 
 async def located(services: Services, stream: str, message_id: str) -> tuple[Lineage, int]:

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import Field
 
-from app.history import Page, messages_page
+from app.history import Listed, Page, listed_in, page_in
+from app.lineages import Chain
 from app.search_across import Found, SearchAcross
 from app.store import Store
 from app.web.bodies import Answer, Body, Cursor, Instant, Limit, Order
@@ -38,6 +39,8 @@ _ORDER: Final = ("at", "stream", "version")
 _PLACE: Final = "(locators.at, locators.stream, locators.version)"
 
 Role: TypeAlias = Literal["user", "assistant", "system"]
+# Conversations of which something has been read, with what lists show of them.
+Opened: TypeAlias = dict[str, tuple[Chain, Listed]]
 
 
 # --- one --------------------------------------------------------------------------------------
@@ -48,16 +51,20 @@ async def retrieve_message(services: Services, message_id: MessageId) -> list[Me
     rows = await services.log.query(f"{_PLACES}AND locators.id = ?", (message_id,))
     store = services.log.store
     for row in rows:
-        items = await services.log.in_reader(lambda row=row: _items_at(store, row))
+        items = await services.log.in_reader(lambda row=row: _items_at(store, row, {}))
         if items:
             return items
     raise ApiError(404, f"Message not found with id={message_id}")
 
 
-def _items_at(store: Store, row: dict[str, Any]) -> list[Message]:
+def _items_at(store: Store, row: dict[str, Any], opened: Opened) -> list[Message]:
     """Give the items of the message at a place, none if lists leave it out. Blocks."""
-    page = Page(after=row["version"] - 1, limit=1, newest_first=False)
-    items = messages_page(store, row["stream"], page)
+    stream = row["stream"]
+    if stream not in opened:
+        chain = Chain.of(store, stream)
+        opened[stream] = chain, listed_in(chain)
+    page = Page(after=row["version"] - 1, limit=1, newest_first=False, own=True)
+    items = [item for _, one in page_in(*opened[stream], page) for item in one]
     return items if items and items[0]["id"] == row["id"] else []
 
 
@@ -125,11 +132,12 @@ def _page(
     way, sign = ("DESC", "<") if newest_first else ("ASC", ">")
     order = ", ".join(f"locators.{one} {way}" for one in _ORDER)
     groups: list[list[Message]] = []
+    opened: Opened = {}
     places, going_on, known = max(limit, PLACES_MIN), "", list[Scalar]()
     while len(groups) < limit:
         sql = f"{_PLACES}{bounds}{going_on}ORDER BY {order} LIMIT ?"
         rows = store.query(sql, (*params, *known, places))
-        items = filter(None, (_items_at(store, row) for row in rows))
+        items = filter(None, (_items_at(store, row, opened) for row in rows))
         groups += islice(items, limit - len(groups))
         if len(rows) < places:
             return groups

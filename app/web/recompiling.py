@@ -14,7 +14,7 @@ from app.web.errors import NO_RETRY, ApiError
 from app.web.lookups import DEFAULT, Unbegun, conversation_at, fresh_system
 from app.web.message_bodies import AnyConversationId
 from app.web.services import Services
-from domain.conversation import Counts, RecompileSystem, ResetWindow, System
+from domain.conversation import Conversation, Counts, RecompileSystem, ResetWindow, System
 from domain.errors import Busy
 
 # How often a request that comes while its conversation is being reset is cancelled as well.
@@ -86,8 +86,31 @@ async def _recompiled(
         owner = error.agent_id
         system = await compile_system(services.execute, owner, DEFAULT, utc_now(), Counts())
         return system.text
-    system = await fresh_system(services, stream, state)
+    return await _renewed(services, stream, state, dry_run=dry_run, always=always)
+
+
+async def recompile_own(services: Services, agent_id: str) -> None:
+    """Have an agent's own conversation know its memory as it is now, if it has begun."""
+    try:
+        stream, state = await conversation_at(services, agent_id, None)
+    except Unbegun:
+        return
+    await _renewed(services, stream, state)
+
+
+async def _renewed(
+    services: Services,
+    stream: str,
+    state: Conversation,
+    *,
+    dry_run: bool = False,
+    always: bool = False,
+) -> str:
+    """Replace a prompt if it would say something else by now, or always; give it."""
     present = (await services.windows.newest(stream)).system
+    if present is not None and state.consolidates is not None:
+        return present.system.text  # it says how to consolidate, whatever the agent's memory is
+    system = await fresh_system(services, stream, state)
     if present is not None and not always and _same(present.system, system):
         return present.system.text
     if not dry_run:

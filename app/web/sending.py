@@ -26,12 +26,13 @@ from projections.answer import ending_of, response_of
 from projections.columns import sortable
 from projections.frames import DONE, sse
 
+OVERFLOW: Final = "context_window_overflow"
 ERROR_STATUSES: Final = {
     "llm_authentication": 401,
     "llm_insufficient_credits": 402,
     "llm_rate_limit": 429,
     "llm_bad_request": 400,
-    "context_window_overflow": 400,
+    OVERFLOW: 400,
     "llm_timeout": 504,
 }
 RETRY_HEADER: Final = "x-stainless-retry-count"
@@ -125,8 +126,12 @@ def answer_of(facts: list[Any], run_id: str) -> Any:
     error = ending_of(facts, run_id).error
     if error is None:
         return response_of(facts, run_id)
-    shown = {"type": error.error_type, "message": error.message, "detail": error.detail}
-    return json_response(ERROR_STATUSES.get(error.error_type, 500), {"error": shown})
+    body: dict[str, Any] = {
+        "error": {"type": error.error_type, "message": error.message, "detail": error.detail}
+    }
+    if error.error_type == OVERFLOW:
+        body["detail"] = f"CONTEXT_WINDOW_EXCEEDED: {error.message}"  # as the original says it
+    return json_response(ERROR_STATUSES.get(error.error_type, 500), body)
 
 
 def checked_mode(body: AgentMessages) -> None:

@@ -1,6 +1,6 @@
 """Tools as clients see them, whoever has them."""
 
-from typing import Any, Final
+from typing import Final
 
 from app.tools import Tool, Toolbox
 from app.tools.mcp import McpTool
@@ -9,8 +9,6 @@ from app.web.tool_bodies import ToolAnswer
 from domain.agent import AgentSettings
 from domain.streams import MCP_SERVER, TOOL, derived_id
 
-REQUIRES_APPROVAL: Final = "requires_approval"
-EXIT_LOOP: Final = "exit_loop"
 MCP: Final = "external_mcp"
 # Which kind a tool of our own would have been in the original; the rest are built in.
 KINDS: Final = (
@@ -72,9 +70,3 @@ def _named(toolbox: Toolbox, name: str) -> ToolAnswer:
     kind = _kind(name) if toolbox.source_of(name) is None else MCP
     words = "This tool is not there now, so the model is not offered it."
     return ToolAnswer(id=tool_id(name), name=name, description=words, tool_type=kind)
-
-
-def shown_rules(settings: AgentSettings) -> list[dict[str, Any]]:
-    """Give an agent's tool rules."""
-    rules = (REQUIRES_APPROVAL, settings.approval_tools), (EXIT_LOOP, settings.terminal_tools)
-    return [{"type": kind, "tool_name": name} for kind, names in rules for name in names]

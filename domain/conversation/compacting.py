@@ -188,8 +188,10 @@ def pin(state: Conversation, command: PinMessage) -> Facts:
     return [MessageChanged(message_id=command.message_id, pinned=command.pinned)]
 
 
-def recompile(_: Conversation, command: RecompileSystem) -> Facts:
-    """Have the system prompt be another one."""
+def recompile(state: Conversation, command: RecompileSystem) -> Facts:
+    """Have the system prompt be another one. Raises Refused where memory is consolidated."""
+    if state.consolidates is not None:
+        raise Refused("The prompt of a consolidation is not compiled from its agent's memory.")
     return [WindowRecompiled(system=command.system, reason=command.reason)]
 
 

@@ -10,6 +10,7 @@ from httpx2 import AsyncClient, Response
 
 from app.execute import Execute
 from domain.agent import AgentCreated
+from domain.archive import RECENT_MAX
 from domain.conversation import WindowCompacted
 from domain.event import Command
 from domain.streams import archive_of, default_conversation
@@ -91,7 +92,8 @@ def long_ago() -> Json:
 
 
 async def test_an_agent_comes_over_with_its_settings_and_its_blocks(http: AsyncClient) -> None:
-    rules = [{"type": "requires_approval", "tool_name": "demo_count"}]
+    kinds = ("requires_approval", "exit_loop")
+    rules = [{"type": kind, "tool_name": "demo_count"} for kind in kinds]
     tool = {"id": "tool-0", "name": "demo_count", "tool_type": "custom"}
     given = agent(
         tags=["a"],
@@ -118,6 +120,7 @@ async def test_an_agent_comes_over_with_its_settings_and_its_blocks(http: AsyncC
     ]
     assert [one["name"] for one in found["tools"]] == ["demo_count"]
     assert found["tool_rules"] == rules
+    assert (await exported(http, agent_id))["agents"][0]["tool_rules"] == rules
     assert told["left_out"] == []
     assert told["imported"] == [
         {
@@ -214,6 +217,8 @@ async def test_other_conversations_and_the_archive_come_over(server: Server) -> 
     (found,) = await server.get(f"/v1/agents/{agent_id}/archival-memory")
     assert (found["text"], found["tags"]) == ("Swarms in May.", ["bees"])
     assert found["created_at"].startswith("2025-02-01")
+    (begun, *_) = await server.events(default_conversation(agent_id))
+    assert '- Archival memories: 1\n- Their tags: "bees"' in begun.system.text
 
 
 async def test_what_was_exported_loads_and_is_exported_as_the_same_again(server: Server) -> None:
@@ -344,6 +349,15 @@ async def test_a_key_makes_the_agents_once(server: Server) -> None:
     assert other["agent_ids"] != once["agent_ids"]
 
 
+async def test_a_key_keeps_each_passage_once_also_in_a_large_archive(server: Server) -> None:
+    passages = [{"text": f"Swarm {n}."} for n in range(RECENT_MAX + 44)]
+    given = file(agent(everlog={"passages": passages}))
+    (agent_id,) = (await imported(server.http, given, key="k1"))["agent_ids"]
+    head = len(await server.facts(archive_of(agent_id)))
+    await imported(server.http, given, key="k1")
+    assert len(await server.facts(archive_of(agent_id))) == head == len(passages)
+
+
 async def test_a_key_with_another_file_is_refused(http: AsyncClient) -> None:
     await imported(http, file(), key="k1")
     assert (await send(http, file(agent(name="another")), key="k1")).status_code == 422
@@ -368,7 +382,8 @@ async def test_an_import_that_broke_off_is_finished_under_its_key(server: Server
     given = file(
         agent(LONG, in_context_message_ids=ids(0, 5, 6, 7), everlog={"passages": passages})
     )
-    for broken_at in (2, 5, 6, 7, 8):
+    # A passage, the conversation, its messages, what had left the window, the agent.
+    for broken_at in (2, 2, 2, 3, 4):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Execute, "__call__", breaking(broken_at))
             assert (await send(server.http, given, key="k1")).status_code == 500
@@ -390,6 +405,15 @@ async def test_a_bad_file_leaves_nothing_behind(server: Server) -> None:
     assert await server.get("/v1/conversations/") == []
 
 
+def kept(texts: list[str], tags: int = 0) -> bytes:
+    """Give the file of an agent whose archive has these texts, each under so many tags of its own."""
+    passages = [
+        {"text": text, "tags": [f"{n}-{tag}" for tag in range(tags)]}
+        for n, text in enumerate(texts)
+    ]
+    return as_bytes(file(agent(everlog={"passages": passages})))
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -401,6 +425,8 @@ async def test_a_bad_file_leaves_nothing_behind(server: Server) -> None:
         (as_bytes(file(agent(compaction_settings={"mode": "none"}))), "compaction_settings.mode"),
         (as_bytes(file(agent(model=None))), "agents[0].model"),
         (as_bytes(file(agent(block_ids=["block-7"]))), "agents[0].block_ids[0]"),
+        (kept([" "]), "agents[0].everlog.passages[0].text: must not be blank"),
+        (kept(["Bees."] * 40, tags=30), "agents[0].everlog.passages[33].tags"),
     ],
 )
 async def test_a_file_that_is_none_is_refused_with_the_place(

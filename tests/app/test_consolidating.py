@@ -106,6 +106,20 @@ async def test_a_compaction_is_followed_by_one(tmp_path: Path) -> None:
     assert words.count("Tea, please.") == 60
 
 
+async def test_what_was_reset_away_is_not_remembered(tmp_path: Path) -> None:
+    cast = Cast(keeping("Tea."))
+    async with serving(tmp_path / "a.db", cast) as server:
+        agent_id = await server.agent("script/x")
+        said = f"/v1/agents/{agent_id}/messages"
+        await server.http.post(said, json={"input": "The secret is 4711."})
+        await server.http.patch(f"/v1/agents/{agent_id}/reset-messages", json={})
+        await server.http.post(said, json={"input": "I like tea."})
+        await consolidated(server, agent_id)
+    ((_, words),) = told(cast.keeper.requests[0])
+    assert "I like tea." in words
+    assert "4711" not in words
+
+
 async def test_an_agent_that_does_not_ask_for_it_is_left_alone(tmp_path: Path) -> None:
     cast = Cast(keeping("Tea."))
     async with serving(tmp_path / "a.db", cast) as server:

@@ -12,7 +12,7 @@ from app.integrity import rebuild_tables
 from domain.conversation import ConsolidationFinished
 from domain.run import RunFinished, RunQueued, ToolStarted
 from domain.streams import AGENT, id_of
-from projections.consolidation import FINISH
+from projections.consolidation import FINISH, SYSTEM
 from projections.request import ModelRequest
 from tests.app.consolidating import (
     Cast,
@@ -111,6 +111,40 @@ async def test_one_whose_conversation_is_deleted_goes_no_further(tmp_path: Path)
         shown = await over(server, agent_id, first["consolidation_id"])
         await server.until_there_is(first["conversation_id"], RunFinished)
     assert (shown["status"], gate.opened.is_set()) == ("cancelled", False)
+
+
+async def test_one_keeps_the_prompt_that_says_what_to_do(tmp_path: Path) -> None:
+    async with serving(tmp_path / "a.db", Cast(keeping("Tea."))) as server:
+        agent_id, stream = await talked(server, "I like tea.")
+        inner = (await consolidated(server, agent_id, conversation_id=stream))["conversation_id"]
+        facts = len(await server.facts(inner))
+        answer = await server.http.post(f"/v1/conversations/{inner}/recompile", json={})
+        assert len(await server.facts(inner)) == facts
+    assert answer.json() == SYSTEM
+
+
+async def test_one_is_no_part_of_its_agents_file(tmp_path: Path) -> None:
+    async with serving(tmp_path / "a.db", Cast(keeping("Tea."))) as server:
+        agent_id, stream = await talked(server, "I like tea.")
+        await consolidated(server, agent_id, conversation_id=stream)
+        (agent,) = (await server.get(f"/v1/agents/{agent_id}/export"))["agents"]
+    (other,) = agent["everlog"]["conversations"]
+    assert [one["role"] for one in other["messages"]] == ["system", "user", "assistant"]
+    assert len(agent["everlog"]["passages"]) == 1
+
+
+async def test_what_a_reset_took_out_is_not_gone_through(tmp_path: Path) -> None:
+    async with serving(tmp_path / "a.db", Cast(keeping("Tea."))) as server:
+        agent_id = await server.agent("script/x")
+        messages = f"/v1/agents/{agent_id}/messages"
+        await server.http.post(messages, json={"input": "I like tea."})
+        await server.http.patch(f"/v1/agents/{agent_id}/reset-messages", json={})
+        answer = await asked(server, agent_id)
+        assert (answer.status_code, "Nothing was said" in answer.text) == (400, True)
+        await server.http.post(messages, json={"input": "And cats."})
+        assert (await consolidated(server, agent_id))["status"] == "applied"
+        (kept,) = await memories(server, agent_id)
+    assert kept.messages == ("user: And cats.", "assistant: Aye.")
 
 
 async def test_a_read_only_block_is_left_alone(tmp_path: Path) -> None:

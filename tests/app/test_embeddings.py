@@ -17,14 +17,15 @@ from app.log import Log
 from app.providers.embedding import EmbeddingFailed, EmbeddingRefused, OpenAIEmbedder
 from domain.agent import AgentSettings, CreateAgent
 from domain.errors import Refused
-from domain.streams import archive_of
-from projections.passages import Wanted
+from domain.streams import AGENT, archive_of, derived_id
+from projections.passages import EVERY, Wanted
 from projections.patches import LEASE_MS
 from tests.app.serving import serving
 from tests.examples import AGENT_ID, MODEL
 from tests.meanings import DIMENSIONS, Meanings
 
 HANDLE: Final = "openai/text-embedding-3-small"
+OTHER: Final = derived_id(AGENT, "other")
 CARS: Final = "The red car is behind the house"
 CATS: Final = "A cat sleeps on the stairs"
 TAXES: Final = "Taxes are due in spring"
@@ -102,6 +103,15 @@ async def test_phrases_tags_and_time_narrow_what_is_found_by_meaning(
             "My kitten ate a vehicle"
         ]
         assert (await found(archival, 'automobile "behind the house"'))[0] == [CARS]
+
+
+async def test_of_many_archives_what_is_asked_is_embedded_once(log: Log, model: Meanings) -> None:
+    async with remembering(log, model) as archival:
+        await put(archival, CARS, CATS)
+        await until(log, 2)
+        found = await archival.search_each([AGENT_ID, OTHER], "automobile", 3, EVERY)
+    assert [one.mode for one in found] == ["hybrid", "text"]
+    assert model.texts.count("automobile") == 1
 
 
 async def test_without_vectors_and_without_an_answer_words_are_enough(

@@ -154,6 +154,15 @@ async def test_a_fork_at_an_offset_has_the_window_of_that_offset(server: Server)
         assert here == [(one["message_id"], stream, one["offset"]) for one in then["messages"]]
 
 
+async def test_where_to_fork_may_be_said_in_the_body(server: Server) -> None:
+    stream = await talked(server, "One.", "Two.")
+    path = f"/v1/conversations/{stream}/fork"
+    told = await server.http.post(path, json={"at": 3})
+    assert await positions(server, told.json()["id"]) == [(stream, 3)]
+    assert (await server.http.post(path, json={"at": 0})).status_code == 422
+    assert (await server.http.post(path, content=b"{")).status_code == 422
+
+
 async def test_a_fork_after_a_message_ends_with_it(server: Server) -> None:
     stream = await talked(server, *WORDS[:2])
     ids = [one["message_id"] for one in (await window_of(server, stream))["messages"]]
@@ -238,9 +247,9 @@ async def test_a_tool_under_way_is_closed_in_the_forks_first_append(tmp_path: Pa
         # The list has the call from the parent, the return from the fork.
         kinds = [one["message_type"] for one in await listed(server, fork_id, order="asc")]
         assert kinds[:4] == [
+            "system_message",
             "user_message",
             "tool_call_message",
-            "system_message",
             "tool_return_message",
         ]
         await server.http.post(f"/v1/conversations/{stream}/cancel")
@@ -370,15 +379,17 @@ async def test_a_fork_of_a_fork_has_the_summary_that_stands_for_what_both_inheri
 # --- reading it -------------------------------------------------------------------------------
 
 
-async def test_a_forks_messages_are_listed_with_what_it_inherited_first(server: Server) -> None:
+async def test_a_forks_messages_are_its_prompt_what_it_inherited_and_its_own(
+    server: Server,
+) -> None:
     stream = await talked(server, *WORDS[:2])
     fork_id = await fork(server, stream)
     await server.post(fork_id, "Three.")
     await server.post(stream, "Elsewhere.")
     whole = [one["id"] for one in await listed(server, fork_id, order="asc")]
     theirs = [one["id"] for one in await listed(server, stream, order="asc")]
-    assert whole[:4] == theirs[1:5]
-    assert whole[4] == system_message_id(fork_id)
+    assert whole[0] == system_message_id(fork_id)
+    assert whole[1:5] == theirs[1:5]
     assert [one["id"] for one in await listed(server, fork_id)] == whole[::-1]
     walked: list[str] = []
     while page := await listed(

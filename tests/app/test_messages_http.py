@@ -385,7 +385,10 @@ async def test_a_failed_document_is_an_error_of_its_kind(
     async with serving(tmp_path / "a.db", Scripted(failing)) as server:
         answer = await server.post(await server.conversation(model="script/x"), streaming=False)
     assert answer.status_code == status
-    assert answer.json() == {"error": {"type": error_type, "message": "No.", "detail": None}}
+    error = {"type": error_type, "message": "No.", "detail": None}
+    told = {"detail": "CONTEXT_WINDOW_EXCEEDED: No."}
+    overflowed = error_type == "context_window_overflow"
+    assert answer.json() == {"error": error, **(told if overflowed else {})}
 
 
 # --- create: refusals -------------------------------------------------------------------------

@@ -1,10 +1,14 @@
 """What was said is found in many conversations at once, on every engine alike."""
 
+from uuid import uuid4
+
 from app.log import Log
 from app.search import Search
-from app.search_across import SearchAcross
+from app.search_across import STREAMS_MIN, SearchAcross
 from app.store import Store
+from domain.archive import PassageInserted
 from domain.event import Event
+from domain.streams import ARCHIVE, PASSAGE, id_of
 from projections.search_answers import Only
 from projections.search_ranks import Mention
 from tests.app.test_search import OTHER, STREAM, message, stored
@@ -72,3 +76,12 @@ async def test_only_words_of_the_wanted_roles_are_given(log: Log) -> None:
     only = Only(frozenset({"assistant"}))
     (found,) = await SearchAcross(log).find("lantern", limit=10, only=only)
     assert (found.offset, found.role, found.text) == (3, "assistant", "a lantern")
+
+
+async def test_what_is_kept_in_archives_takes_no_conversations_place(log: Log) -> None:
+    for _ in range(STREAMS_MIN):
+        kept = PassageInserted(passage_id=id_of(PASSAGE, uuid4()), text="lantern")
+        await log.append(id_of(ARCHIVE, uuid4()), 0, [kept], "user")
+    await stored(log, "Somewhere I have left a lantern, and I do not remember where.")
+    (found,) = await SearchAcross(log).find("lantern", limit=10)
+    assert (found.conversation_id, found.offset) == (STREAM, 2)

@@ -18,6 +18,7 @@ from app.windows import folded, newest
 from domain.conversation import ConversationDeleted
 from domain.event import Event
 from domain.events import DELTA, type_of
+from domain.streams import system_message_id
 from projections.listing import messages_of, unlisted
 from projections.window import FOLDED, window_of
 from tests.compactions import undone
@@ -120,6 +121,6 @@ def test_a_fork_read_from_a_database_is_what_its_lineages_facts_say(
     assert chain.lineage == fork.state.lineage
     assert state == fork.state
     hidden = unlisted(fork.line) | chain.inherited_prompts
-    assert [one["id"] for one in listed] == [
-        one["id"] for _, items in messages_of(fork.line, hidden) for one in items
-    ]
+    ids = [one["id"] for _, items in messages_of(fork.line, hidden) for one in items]
+    prompt = system_message_id(fork.stream)
+    assert [one["id"] for one in listed] == [prompt, *(one for one in ids if one != prompt)]

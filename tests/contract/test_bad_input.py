@@ -311,3 +311,18 @@ def test_a_validation_error_has_the_originals_shape(raw: httpx2.Client) -> None:
     answer = raw.get("/v1/conversations/conv-1")
     assert answer.json()["trace_id"] == ""
     assert answer.json()["examples"] == ["agent-123e4567-e89b-42d3-8456-426614174000"]
+
+
+def test_a_url_that_is_too_long_is_told_as_everything_else_is(raw: httpx2.Client) -> None:
+    answer = raw.get("/v1/blocks/", params={"label": "é" * 10_920})
+    assert answer.status_code == 400
+    assert answer.headers["content-type"] == "application/json"
+    assert "65535 bytes" in answer.json()["detail"]
+
+
+def test_a_time_zone_that_nobody_knows_keeps_nothing_from_memory(raw: httpx2.Client) -> None:
+    asked = {"name": "a", "model": "demo/echo", "timezone": "0" * 300}
+    agent = raw.post("/v1/agents/", json=asked).json()["id"]
+    path = f"/v1/agents/{agent}/archival-memory"
+    assert raw.post(path, json={"text": "Tea."}).status_code == 200
+    assert raw.get(f"{path}/search", params={"query": "tea"}).json()["count"] == 1

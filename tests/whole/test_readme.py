@@ -78,6 +78,7 @@ def test_the_shell_examples_run_unchanged_and_show_what_they_say(tmp_path: Path)
     assert first_answer == second_answer
     assert re.search(r"\{\"run-[^}]*\":\"cancelled\"\}", cancelled)
     assert '"stop_reason":"cancelled"' in cancelled
+    assert "<memory_metadata>" in json.loads(shown[6])
     at, verdict = re.split(r"(?<=\})(?=\{\"ok\")", window)
     assert json.loads(at)["at"] == 3
     assert json.loads(verdict)["ok"] is True
