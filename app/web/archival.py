@@ -192,7 +192,7 @@ def _shown(found: Found, zone: tzinfo) -> SearchArchiveAnswer:
 ROOT: Final = "/v1/agents/{agent_id}/archival-memory"
 ENDPOINTS: Final = [
     endpoint("POST", ROOT, insert_passage, list[PassageAnswer], tag="archival", errors=(404, 409)),
-    endpoint("GET", ROOT, list_passages, list[PassageAnswer], tag="archival", errors=(404,)),
+    endpoint("GET", ROOT, list_passages, list[PassageAnswer], tag="archival", errors=(404, 409)),
     endpoint(
         "GET",
         f"{ROOT}/search",
