@@ -168,6 +168,8 @@ async def test_a_model_that_is_away_is_asked_again(
                 await asyncio.sleep(0.01)
         model.status = 200
         await until(log, 1)
+        assert (await found(archival, "automobile"))[0][0] == CARS
+    assert len(model.requests) > 1
 
 
 async def test_a_text_that_the_model_does_not_take_keeps_none_from_the_others(

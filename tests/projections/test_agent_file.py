@@ -208,35 +208,34 @@ def test_a_summary_of_nothing_in_the_file_stays_the_message_that_it_was() -> Non
 # --- what is wrong with a file ----------------------------------------------------------------
 
 
-def broken(place: str, *, of: dict[str, Any]) -> None:
+def broken(of: dict[str, Any]) -> str:
+    """Give the place at which a file is said to be broken."""
     with pytest.raises(BadFile) as refused:
         agent_file(of)
-    assert refused.value.place == place
+    return refused.value.place
 
 
 def test_the_first_field_that_does_not_fit_is_named_by_its_place() -> None:
     said = [message(1, "user", "Hello!"), message(2, "user", "Hello!", created_at="tomorrow")]
-    broken("agents[0].messages[1].created_at", of=file(agent(said)))
-    broken("agents[0].messages[0].role", of=file(agent([message(1, "robot")])))
-    broken("agents[0].messages[0].content", of=file(agent([message(1, "user", content=7)])))
-    broken(
-        "agents[0].messages[0].tool_calls[0].function",
-        of=file(agent([message(1, "assistant", tool_calls=[{"id": "c"}])])),
-    )
-    broken("agents", of={})
-    broken("agents", of=file() | {"agents": []})
-    broken("file", of=[])  # type: ignore[arg-type]
-    broken("blocks[0].limit", of=file(blocks=[{**BLOCK, "limit": -1}]))
+    assert broken(file(agent(said))) == "agents[0].messages[1].created_at"
+    assert broken(file(agent([message(1, "robot")]))) == "agents[0].messages[0].role"
+    assert broken(file(agent([message(1, "user", content=7)]))) == "agents[0].messages[0].content"
+    nameless = file(agent([message(1, "assistant", tool_calls=[{"id": "c"}])]))
+    assert broken(nameless) == "agents[0].messages[0].tool_calls[0].function"
+    assert broken({}) == "agents"
+    assert broken(file() | {"agents": []}) == "agents"
+    assert broken([]) == "file"  # type: ignore[arg-type]
+    assert broken(file(blocks=[{**BLOCK, "limit": -1}])) == "blocks[0].limit"
 
 
 def test_ids_that_lead_nowhere_or_stand_twice_are_named() -> None:
-    broken("agents[0].block_ids[0]", of=file(blocks=[]))
-    broken("agents[0].block_ids[1]", of=file(agent(block_ids=["block-0", "block-0"])))
-    broken("agents[0].tool_ids[0]", of=file(agent(tool_ids=["tool-9"])))
-    broken("agents[1].id", of=file(agent(), agent()))
-    broken("blocks[1].id", of=file(blocks=[BLOCK, BLOCK]))
+    assert broken(file(blocks=[])) == "agents[0].block_ids[0]"
+    assert broken(file(agent(block_ids=["block-0", "block-0"]))) == "agents[0].block_ids[1]"
+    assert broken(file(agent(tool_ids=["tool-9"]))) == "agents[0].tool_ids[0]"
+    assert broken(file(agent(), agent())) == "agents[1].id"
+    assert broken(file(blocks=[BLOCK, BLOCK])) == "blocks[1].id"
     two = file(agent(block_ids=["block-0", "block-1"]), blocks=[BLOCK, {**BLOCK, "id": "block-1"}])
-    broken("agents[0].block_ids[1].label", of=two)
+    assert broken(two) == "agents[0].block_ids[1].label"
 
 
 def test_messages_that_are_not_there_or_twice_are_named() -> None:

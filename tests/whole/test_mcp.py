@@ -50,6 +50,7 @@ def test_a_shutdown_ends_the_child(server: Server) -> None:
     child = child_of(server)
     assert server.stop() == 0
     child.wait(0)
+    assert not child.is_running()
 
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["idle", "in a call"])
@@ -59,6 +60,7 @@ def test_a_server_that_is_killed_leaves_no_child(server: Server, stopped: bool) 
         say(server, 'call lean__slow {"seconds": 60}')
     server.tell(signal.SIGKILL)
     child.wait(PATIENCE_S)
+    assert not child.is_running()
 
 
 def say(server: Server, words: str) -> None:
