@@ -22,6 +22,7 @@ from app.leases import Leases
 from app.log import Log, StoreUnavailable
 from app.mapper import Row, revive
 from app.store import Store
+from app.watching import watch
 from domain.conversation import RecordCallback
 from domain.event import Recorded
 from projections.answer import ending_of, response_of
@@ -94,7 +95,9 @@ class Callbacks:
     async def start(self) -> None:
         """Begin with what was due when the last server stopped."""
         self._due.set()
-        self._watch = asyncio.create_task(self._look(), name="callbacks")
+        self._watch = asyncio.create_task(
+            watch(self._due, self._begin, period_s=POLL_S, name="callbacks"), name="callbacks"
+        )
 
     async def stop(self) -> None:
         """Stop telling; what is due stays so."""
@@ -108,22 +111,6 @@ class Callbacks:
     def _noticed(self, _stream: str, rows: list[Row]) -> None:
         if any(row.topic == "run.finished" for row in rows):
             self._due.set()
-
-    async def _look(self) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(POLL_S):
-                    await self._due.wait()
-            except TimeoutError:
-                pass
-            self._due.clear()
-            try:
-                await self._begin()
-            except StoreUnavailable as error:
-                logger.info("callbacks wait: %s", error)
-            except Exception:
-                # The watch may never stop: nothing would be told and nobody would know.
-                logger.exception("callbacks wait")
 
     async def _begin(self) -> None:
         """Begin to tell of what is due and not being told of."""

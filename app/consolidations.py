@@ -13,6 +13,7 @@ from app.execute import Execute, TooMuchContention
 from app.leases import Leases
 from app.log import Log, StoreUnavailable
 from app.mapper import Row
+from app.watching import watch
 from domain.conversation import ConsolidationFinished
 from domain.sleeptime import conversation_of
 
@@ -52,7 +53,10 @@ class Consolidations:
     async def start(self) -> None:
         """Begin with what was under way when the last server stopped."""
         self._due.set()
-        self._watch = asyncio.create_task(self._look(), name="consolidations")
+        self._watch = asyncio.create_task(
+            watch(self._due, self._begin, period_s=POLL_S, name="consolidations"),
+            name="consolidations",
+        )
 
     async def stop(self) -> None:
         """Stop; what is under way stays so."""
@@ -68,22 +72,6 @@ class Consolidations:
             self._due.set()
         if "run.finished" in topics and stream in self._streams:
             self._due.set()
-
-    async def _look(self) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(POLL_S):
-                    await self._due.wait()
-            except TimeoutError:
-                pass
-            self._due.clear()
-            try:
-                await self._begin()
-            except StoreUnavailable as error:
-                logger.info("consolidations wait: %s", error)
-            except Exception:
-                # The watch may never stop: none would end and nobody would know.
-                logger.exception("consolidations wait")
 
     async def _begin(self) -> None:
         """Attend to what is due and not being attended to."""
