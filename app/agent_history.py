@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from app.history import Page, first_since, placed_page
+from app.history import Page, first_since
+from app.holders import LISTED_OR_FORKED, Holders
 from app.mapper import revive
 from app.store import VERSION_MAX, Store
 from projections.columns import sortable
 from projections.listing import LISTED
+from projections.tables import UNFINISHED
 from projections.wire import Message
 
 # Conversations that are looked up at once.
@@ -60,11 +62,12 @@ def agent_messages_page(store: Store, page: AgentPage) -> list[Message]:
     if page.limit == 0:
         return []
     found: Found = []
-    for bound, stream in _streams(store, page):
+    holders = Holders(store)
+    for bound, stream in _streams(store, holders, page):
         # What is opened from here on has nothing beyond its bound.
         if len(found) == page.limit and _is_past(bound, found[-1][0].at, page):
             break
-        found += _of_stream(store, stream, page)
+        found += _of_stream(store, holders, stream, page)
         found.sort(key=_place, reverse=page.newest_first)
         del found[page.limit :]
     return [item for _, items in found for item in items]
@@ -78,44 +81,43 @@ def _is_past(bound: str, last: str, page: AgentPage) -> bool:
     return bound < last if page.newest_first else bound > last
 
 
-_SAID: Final = "coalesce(conversations.last_said_at, conversations.created_at)"
 # Where a run is not over, more may be said at any moment.
-_BUSY: Final = (
-    "LEFT JOIN (SELECT DISTINCT conversation_id, '9' AS latest FROM runs "
-    "WHERE status IN ('created', 'running')) AS busy "
-    "ON busy.conversation_id = conversations.conversation_id"
+_SAID: Final = (
+    "CASE WHEN EXISTS (SELECT 1 FROM runs WHERE runs.conversation_id = "  # noqa: S608 - our own words
+    f"conversations.conversation_id AND {UNFINISHED}) THEN '9' "
+    "ELSE coalesce(conversations.last_said_at, conversations.created_at) END"
 )
 
 
-def _streams(store: Store, page: AgentPage) -> Iterator[tuple[str, str]]:
+def _streams(store: Store, holders: Holders, page: AgentPage) -> Iterator[tuple[str, str]]:
     """Name conversations in the page's order, each with the first moment that it may hold."""
-    began, said = "conversations.created_at", f"coalesce(busy.latest, {_SAID})"
-    column, way = (said, "DESC") if page.newest_first else (began, "ASC")
+    began = "conversations.created_at"
+    column, way = (_SAID, "DESC") if page.newest_first else (began, "ASC")
     sql = (
-        f"SELECT {column} AS bound, conversations.conversation_id FROM conversations {_BUSY} "  # noqa: S608 - our own words
-        f"WHERE agent_id = ? AND deleted = 0 AND coalesce(hidden, 0) = 0 AND {began} <= ? AND {said} >= ? "
+        f"SELECT {column} AS bound, conversations.conversation_id FROM conversations "  # noqa: S608 - our own words
+        f"WHERE agent_id = ? AND {LISTED_OR_FORKED} AND {began} <= ? AND {_SAID} >= ? "
         f"ORDER BY {column} {way}, conversations.conversation_id {way} LIMIT ? OFFSET ?"
     )
     start = 0
     while True:
         bounds = (page.agent_id, page.before.at, page.after.at, STREAMS_AT_ONCE, start)
         some: list[dict[str, Any]] = store.query(sql, bounds)
+        holders.look_up([row["conversation_id"] for row in some])
         yield from ((row["bound"], row["conversation_id"]) for row in some)
         start += len(some)
         if len(some) < STREAMS_AT_ONCE:
             return
 
 
-def _of_stream(store: Store, stream: str, page: AgentPage) -> Found:
-    """Read what of a page may be in one conversation, each message with its place."""
+def _of_stream(store: Store, holders: Holders, stream: str, page: AgentPage) -> Found:
+    """Read what of a page was said in one conversation, each message with its place."""
     bounds = Page(
         after=0 if page.after == BEGINNING else _last_upto(store, stream, page.after),
         before=VERSION_MAX if page.before == END else _first_from(store, stream, page.before),
         limit=page.limit,
         newest_first=page.newest_first,
-        own=True,
     )
-    placed = placed_page(store, stream, bounds)
+    placed = holders.page(stream, bounds)
     pieces = sorted((offset - 1, offset) for offset, _ in placed)
     rows = store.pieces(stream, pieces, LISTED)
     moments = {row.version: sortable(revive(row).at) for row in rows}

@@ -1,7 +1,7 @@
 """An agent's archival memory: passages put in, listed, searched and taken out again."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 from itertools import islice
 from typing import Any, Final
@@ -13,7 +13,7 @@ from app.log import Log
 from app.providers.embedding import Embedder
 from app.ranking import StreamTexts, ranking_of
 from app.store import Store
-from domain.archive import DeleteArchive, DeletePassage, InsertPassage
+from domain.archive import DeleteArchive, DeletePassage, InsertPassage, InsertPassages
 from domain.errors import NotFound
 from domain.run import Cause
 from domain.streams import PASSAGE, archive_of, derived_id, id_of
@@ -106,10 +106,23 @@ class Archival:
         passage_id = id_of(PASSAGE, uuid4()) if key is None else derived_id(PASSAGE, key)
         if key is not None and (known := await self._passage(stream, passage_id)) is not None:
             return known
-        given = tuple(map(_storable, tags))
-        command = InsertPassage(passage_id, _storable(text), given, created_at, metadata, cause)
-        await self._execute(stream, command, by)
+        command = InsertPassage(passage_id, text, tuple(tags), created_at, metadata, cause)
+        await self._execute(stream, _storable(command), by)
         return await self.passage(agent_id, passage_id, deleted=True)
+
+    async def insert_all(
+        self, agent_id: str, passages: Sequence[InsertPassage], *, by: str
+    ) -> Sequence[Passage]:
+        """Put texts into an agent's archive in one append: all of them or none.
+
+        Gives them in their order. Raises NotFound, or Refused for what does not fit, with its number.
+        """
+        await self._living(agent_id)
+        archive = _Archive(self._log.store, archive_of(agent_id))
+        stored = tuple(map(_storable, passages))
+        await self._execute(archive.stream, InsertPassages(stored), by)
+        ids = [one.passage_id for one in stored]
+        return await self._log.in_reader(lambda: archive.named(ids))
 
     async def passage(self, agent_id: str, passage_id: str, *, deleted: bool = False) -> Passage:
         """Give a passage of an agent's, one that was taken out again only if asked. Raises NotFound."""
@@ -160,7 +173,7 @@ class Archival:
         found = await self._log.in_reader(lambda: archive.found(query, limit, wanted, asked))
         if self._embeddings is not None and asked is not None and found.mode == "text":
             # There are no vectors: they were lost, or are on their way.
-            self._embeddings.want(archive.stream)
+            self._embeddings.want(archive.stream, anew=True)
         return found
 
     async def agents(self, limit: int) -> Sequence[str]:
@@ -216,8 +229,13 @@ def _name_of(cause: Cause) -> str:
     return f"{cause.stream}@{cause.offset}#{cause.n}"
 
 
-def _storable(text: str) -> str:
-    """Give a text without what no database keeps: halves of surrogate pairs, and NUL."""
+def _storable(passage: InsertPassage) -> InsertPassage:
+    """Give a passage without what no database keeps: halves of surrogate pairs, and NUL."""
+    tags = tuple(map(_kept, passage.tags))
+    return replace(passage, text=_kept(passage.text), tags=tags)
+
+
+def _kept(text: str) -> str:
     return text.encode(errors="replace").decode().replace("\0", "\ufffd")
 
 
@@ -233,6 +251,15 @@ class _Archive:
         conditions.add("p.passage_id = ?", passage_id)
         rows = self.store.query(conditions.sql, conditions.params)
         return passage_of(rows[0]) if rows else None
+
+    def named(self, ids: Sequence[str]) -> list[Passage]:
+        """Read passages by their ids, in that order, those taken out since as well."""
+        if not ids:
+            return []
+        conditions = Conditions(self.stream, deleted=True)
+        conditions.add(f"p.passage_id IN ({', '.join('?' * len(ids))})", *ids)
+        rows = self.store.query(conditions.sql, conditions.params)
+        return sorted(map(passage_of, rows), key=lambda one: ids.index(one.passage_id))
 
     def page(self, page: Page, wanted: Wanted) -> list[Passage]:
         conditions = Conditions(self.stream, wanted)

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from app.mapper import revive
-from app.store import Store
+from app.store import VERSION_MAX, Store
 from domain.block import Block, BlockEvent, evolve
 from domain.conversation import ConversationStarted
 from domain.event import Recorded
@@ -23,6 +23,23 @@ def block_at(store: Store, block_id: str, version: int) -> Block:
     for fact in _facts(store, block_id, 0, version):
         state = evolve(state, fact.event, fact.version)
     return state
+
+
+def block_when(store: Store, block_id: str, moment: datetime) -> Block:
+    """Fold a block as it was at a moment, at the earliest as it was made. Blocks."""
+    state = Block()
+    for fact in _facts(store, block_id, 0, VERSION_MAX):
+        if fact.at > moment and state.version:
+            break
+        state = evolve(state, fact.event, fact.version)
+    return state
+
+
+def changed_by(store: Store, block_id: str, cause: Cause, after: int) -> int | None:
+    """Give the version after `after` that a call made of a block, None if it made none. Blocks."""
+    head = store.head(block_id)
+    facts = _facts(store, block_id, after, head[0] if head else 0)
+    return next((fact.version for fact in facts if cause_of(fact.event) == cause), None)
 
 
 def stamps(store: Store, block_id: str, version: int) -> tuple[datetime, datetime]:

@@ -44,6 +44,8 @@ _DUE: Final = (
     "SELECT conversation_id, run_id, queued_at, finished_at, completed_at, callback_url FROM runs "
     "WHERE callback_due = 1 AND finished_at IS NOT NULL ORDER BY run_id LIMIT ?"
 )
+# In the bytes of a `run.queued` whose end somebody is to be told of.
+_CALLBACK: Final = b'"callback":"'
 logger = logging.getLogger(__name__)
 
 
@@ -82,6 +84,8 @@ class Callbacks:
         self._terms = terms
         self._by = by
         self._due = asyncio.Event()
+        # Conversations with runs queued here that are to be told of: others' ends are no news.
+        self._promised: set[str] = set()
         self._telling: dict[str, asyncio.Task[None]] = {}
         self._watch: asyncio.Task[None] | None = None
         # Not a client: that one keeps cookies, by address, and logs URLs with their queries.
@@ -108,9 +112,14 @@ class Callbacks:
             await asyncio.wait(tasks)
         await self._transport.aclose()
 
-    def _noticed(self, _stream: str, rows: list[Row]) -> None:
-        if any(row.topic == "run.finished" for row in rows):
-            self._due.set()
+    def _noticed(self, stream: str, rows: list[Row]) -> None:
+        """Look at once if it may matter; what was promised elsewhere is found by the next poll."""
+        for row in rows:
+            if row.topic == "run.queued" and _CALLBACK in row.state:
+                self._promised.add(stream)
+            elif row.topic == "run.finished" and stream in self._promised:
+                self._promised.discard(stream)
+                self._due.set()
 
     async def _begin(self) -> None:
         """Begin to tell of what is due and not being told of."""

@@ -137,13 +137,19 @@ def _with_model(settings: CompactionSettings, model: str) -> CompactionSettings:
 
 
 def _readable(stored: Mapping[str, Any]) -> CompactionSettingsIn:
-    """Read what was stored, whenever that was: fields were not always checked."""
+    """Read what was stored, whenever that was: fields were not always checked.
+
+    A model's settings stay as they are, so that nothing is filled in that nobody has stored.
+    """
     try:
-        return CompactionSettingsIn.model_validate(stored)
+        read = CompactionSettingsIn.model_validate(stored)
     except ValidationError as error:
         bad = {problem["loc"][0] for problem in error.errors(include_url=False)}
         good = {name: value for name, value in stored.items() if name not in bad}
-        return CompactionSettingsIn.model_validate(good)
+        read = CompactionSettingsIn.model_validate(good)
+    if read.model_settings is None:
+        return read
+    return read.model_copy(update={"model_settings": stored["model_settings"]})
 
 
 # --- who writes the summary -------------------------------------------------------------------

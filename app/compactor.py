@@ -39,7 +39,7 @@ from domain.event import Command, Recorded
 from domain.run import Compact, Overrides, Run, RunClaimed, RunRequest
 from domain.streams import COMPACTION, MESSAGE, id_of, is_default
 from projections.cuts import bonds_of
-from projections.items import StepItem
+from projections.items import StepItem, SummaryItem
 from projections.sizes import tokens_of
 from projections.window import Window
 
@@ -318,9 +318,8 @@ class Compactor:
             return None  # it has a prompt of its own, which says what to do
         agent_id = state.agent_id or ""
         named = "default" if is_default(stream, agent_id) else stream
-        before = task.window.system
-        known = 0 if before is None else before.system.counts.messages
-        counts = Counts(messages=known + len(worked.plan.evicted))
+        own = [one for one in worked.plan.evicted if not isinstance(one, SummaryItem)]
+        counts = Counts(messages=task.window.marks.evicted_messages + len(own))
         with suppress(NotFound):  # an agent that is gone leaves the prompt as it was
             return await compile_system(
                 self._execute, agent_id, named, utc_now(), counts, isolated=state.isolated

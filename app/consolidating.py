@@ -11,16 +11,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Protocol
 
-from app.block_history import block_at
+from app.block_history import block_at, changed_by
 from app.conditions import Conditions
+from app.consolidation_turns import Turns
 from app.execute import Execute
-from app.lineages import Chain
 from app.log import Log
 from app.mapper import revive
 from app.memory import blocks_of
-from app.store import Store
+from app.renewing import Renewing
+from app.stretches import chars_max, stretch_at
 from app.tools import Call, ToolFailed
-from app.windows import marks_at
+from app.tools.sleeptime import Piece
 from domain.agent import AttachBlock
 from domain.block import BlockMoved, BlockSettings, ChangeBlock, CreateBlock
 from domain.conversation import (
@@ -50,25 +51,18 @@ from projections.consolidation import (
     Draft,
     Line,
     Stretch,
+    chosen,
     draft_of,
-    stretch_of,
     task_of,
     within,
 )
-from projections.marks import Marks
 from projections.system import MemoryBlock
-from projections.window import FOLDED, window_from
 
-# How far one consolidation looks, and how far back for what was said just before.
-OFFSETS_MAX: Final = 50_000
-OFFSETS_BEFORE: Final = 400
-# The transcript takes a part of the model's window, the rest is for the work.
-CHARS_PER_TOKEN: Final = 1.5
-CONTEXT_WINDOW: Final = 128_000
-TRANSCRIPT_CHARS_MIN, TRANSCRIPT_CHARS_MAX = 4_000, 240_000
 TAG: Final = "consolidated"
 DESCRIPTION: Final = "What is known about the person the assistant talks with."
-IDLE: Final = "The model went through the conversation without calling any of its tools."
+IDLE: Final = (
+    "The model never said what is to be stored: it called no tool for that, or none rightly."
+)
 MOVED: Final = "The block was changed by somebody else meanwhile, so this is only proposed."
 
 
@@ -105,20 +99,38 @@ class Job:
 class Consolidating:
     """Carries out the consolidations of one log, in the name of one node."""
 
-    def __init__(
-        self, log: Log, execute: Execute, conditions: Conditions, archive: Archive, *, by: str
+    def __init__(  # noqa: PLR0913 - what it works with, each of it by name
+        self,
+        log: Log,
+        execute: Execute,
+        *,
+        conditions: Conditions,
+        archive: Archive,
+        renewing: Renewing,
+        turns: Turns,
+        by: str,
     ) -> None:
         self._log = log
         self._execute = execute
         self._conditions = conditions
         self._archive = archive
+        self._renewing = renewing
+        self._turns = turns
         self._by = by
 
     async def advance(self, source: str) -> None:
         """Do what the consolidation of a conversation is owed now, if one is under way.
 
-        Raises StoreUnavailable or TooMuchContention; what cannot be done ends it instead.
+        Nothing is done while another node sees to those of the same agent. Raises StoreUnavailable
+        or TooMuchContention; what cannot be done ends it instead.
         """
+        agent_id = (await self._execute.conversation(source)).agent_id
+        if agent_id is not None:
+            async with self._turns.alone(agent_id) as alone:
+                if alone:
+                    await self._advance(source)
+
+    async def _advance(self, source: str) -> None:
         state = await self._execute.conversation(source)
         under_way = state.memory.under_way
         if under_way is None:
@@ -127,13 +139,28 @@ class Consolidating:
             ended = await self._next(source, state, under_way)
         except DomainError as error:
             ended = self._failed(under_way, "failed", str(error))
-        if ended is not None:
-            await self.finish(source, ended)
+        if ended is None:
+            return
+        if ended.stored or ended.outcome == "applied":
+            await self.make_known(source)
+        await self.finish(source, ended)
 
-    async def waits(self, consolidation_id: str) -> bool:
-        """Tell whether its run is under way, so that there is nothing to do but to wait for it."""
+    async def waits(self, source: str, consolidation_id: str) -> bool:
+        """Tell whether there is nothing to do but to wait: for its run, or for its turn."""
+        state = await self._execute.conversation(source)
         inner = await self._execute.conversation(conversation_of(consolidation_id))
-        return run_of(consolidation_id) in inner.runs
+        if state.deleted:
+            return False
+        if inner.agent_id is not None:
+            return run_of(consolidation_id) in inner.runs
+        return not await self._turns.is_next(state.agent_id or "", consolidation_id)
+
+    async def make_known(self, source: str) -> None:
+        """Have the prompt of a conversation say what memory holds now: nobody else will."""
+        state = await self._execute.conversation(source)
+        if not state.deleted:
+            with suppress(DomainError):  # it, or its agent, was deleted a moment ago
+                await self._renewing.renew(source, state, self._by)
 
     async def finish(self, source: str, ended: ConsolidationFinished) -> None:
         """Note what a consolidation came to, once."""
@@ -143,13 +170,16 @@ class Consolidating:
         self, source: str, state: Conversation, under_way: UnderWay
     ) -> ConsolidationFinished | None:
         """Begin, or wait, or tell how it ended."""
-        stream = under_way.event.conversation_id
+        asked = under_way.event
+        stream = asked.conversation_id
         inner = await self._execute.conversation(stream)
         if state.deleted:
             with suppress(DomainError):  # there is nothing to stop
                 await self._execute(stream, CancelRuns(reason="deleted"), self._by)
             return self._failed(under_way, "cancelled", "The conversation was deleted.")
         if inner.agent_id is None:
+            if not await self._turns.is_next(state.agent_id or "", asked.consolidation_id):
+                return None
             stretch = await self._begin(source, state, under_way)
             if not stretch.lines:
                 nothing = self._failed(under_way, "unchanged", "Nothing was said.")
@@ -158,7 +188,7 @@ class Consolidating:
         if _key(under_way) not in inner.keys:
             await self._ask(await self._job(stream), under_way)
             inner = await self._execute.conversation(stream)
-        if under_way.event.run_id in inner.runs:
+        if asked.run_id in inner.runs:
             return None
         return await self._settled(await self._job(stream), under_way)
 
@@ -174,14 +204,14 @@ class Consolidating:
 
     async def stretch(self, source: str, after: int, at: int) -> Stretch:
         """Give what was said after an offset as it was seen at another. Blocks nobody."""
-        return await self._log.in_reader(lambda: _stretch(self._log.store, source, after, at))
+        return await self._log.in_reader(lambda: stretch_at(self._log.store, source, after, at))
 
     async def _begin(self, source: str, state: Conversation, under_way: UnderWay) -> Stretch:
         """Start the conversation in which it is done, unless there is nothing to be done."""
         asked = under_way.event
         given = await self._conditions.of(state, Overrides(model=asked.terms.model))
         stretch = await self.stretch(source, asked.after, under_way.at)
-        stretch = within(stretch, _chars_max(given.context_window))
+        stretch = within(stretch, chars_max(given.context_window))
         if stretch.upto is None:
             return stretch
         target = await self._target(state, under_way)
@@ -261,7 +291,8 @@ class Consolidating:
         if ending is None or ending.status == "cancelled":
             return self._failed(under_way, "cancelled", "Its run was cancelled.")
         if ending.status == "failed":
-            words = "Its run failed." if ending.error is None else ending.error.message
+            error = ending.error
+            words = f"Its run failed: {ending.stop_reason}." if error is None else error.message
             return self._failed(under_way, "failed", words)
         if not draft.reviewed:
             return self._failed(under_way, "failed", IDLE)
@@ -285,12 +316,20 @@ class Consolidating:
         block_id = done.block_id or ""
         change = ChangeBlock({"value": done.value}, done.base_version, done.cause)
         try:
-            facts = await self._execute(block_id, change, self._by)
+            await self._execute(block_id, change, self._by)
         except (BlockMoved, NotFound) as error:
             detail = MOVED if isinstance(error, BlockMoved) else "The block was deleted meanwhile."
             return done.model_copy(update={"detail": detail})
-        version = facts[0].version if facts else (await self._execute.block(block_id)).version
+        version = await self.version_of(done)
         return done.model_copy(update={"outcome": "applied", "version": version})
+
+    async def version_of(self, done: ConsolidationFinished) -> int | None:
+        """Give the version that a block has become by a consolidation, None if it has not."""
+        block_id, cause, base = done.block_id, done.cause, done.base_version
+        if block_id is None or cause is None or base is None:
+            return None
+        store = self._log.store
+        return await self._log.in_reader(lambda: changed_by(store, block_id, cause, base))
 
     # --- for its tools --------------------------------------------------------------------
 
@@ -298,14 +337,18 @@ class Consolidating:
         """Give the numbered lines. Raises ToolFailed if there is nothing to consolidate here."""
         return (await self._lines(await self._job_of(call))).lines
 
-    async def keep(self, call: Call, number: int, text: str) -> None:
-        """Put a text into the agent's archive, once for each call and number. Raises ToolFailed."""
+    async def keep(self, call: Call, number: int, piece: Piece) -> None:
+        """Put a piece into the agent's archive, once for its lines. Raises ToolFailed.
+
+        Once also if a consolidation fails after that: the next goes through the same lines again.
+        """
         job = await self._job_of(call)
-        cause = Cause(stream=job.stream, offset=call.started_at, n=number)
-        key = f"{job.stream}/{call.message_id}/{number}"
+        of, cause = job.consolidates, Cause(stream=job.stream, offset=call.started_at, n=number)
+        since = (await self._execute.conversation(of.conversation_id)).memory.settled_at
+        key = f"{of.conversation_id}/{since}/{of.after}/{piece.first}-{piece.last}"
         try:
             await self._archive.insert(
-                job.agent_id, text, tags=(TAG,), cause=cause, key=key, by=self._by
+                job.agent_id, piece.text, tags=(TAG,), cause=cause, key=key, by=self._by
             )
         except DomainError as error:
             raise ToolFailed(str(error)) from None
@@ -345,35 +388,5 @@ class Consolidating:
         return draft_of(map(revive, rows), run_of(job.consolidates.consolidation_id))
 
 
-def chosen(blocks: Sequence[MemoryBlock], label: str | None) -> MemoryBlock | None:
-    """Choose the block that a label names; without one `human`, else the first to be written."""
-    wanted = [one for one in blocks if one.settings.label == (label or LABEL_DEFAULT)]
-    if label is None:
-        wanted = [one for one in (*wanted, *blocks) if not one.settings.read_only]
-    return wanted[0] if wanted else None
-
-
 def _key(under_way: UnderWay) -> str:
     return f"consolidation:{under_way.event.consolidation_id}"
-
-
-def _chars_max(context_window: int) -> int:
-    chars = int((context_window or CONTEXT_WINDOW) * CHARS_PER_TOKEN)
-    return min(max(chars, TRANSCRIPT_CHARS_MIN), TRANSCRIPT_CHARS_MAX)
-
-
-def _stretch(store: Store, stream: str, after: int, at: int) -> Stretch:
-    """Read what was said after an offset, evicted or not, and how far it is complete. Blocks.
-
-    What was rolled back, or taken out by a reset, was never said.
-    """
-    upto = min(at, after + OFFSETS_MAX)
-    marks = marks_at(store, stream, at)
-    begin = max(0, after - OFFSETS_BEFORE, marks.unlisted or 0)
-    # A fork's calls may have been made by an ancestor's step: their returns name it.
-    chain = Chain(store, stream, marks.lineage)
-    rows = chain.pieces([(begin, upto)], FOLDED)
-    folded = Marks(hidden=marks.hidden, lineage=marks.lineage)
-    window = window_from(folded, map(chain.fact, rows))
-    upto = min([upto, *(s - 1 for s in window.open_steps if s > after)])
-    return stretch_of(window.items, after, upto)

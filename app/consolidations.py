@@ -9,8 +9,7 @@ import logging
 from typing import Final
 
 from app.consolidating import Consolidating
-from app.execute import Execute, TooMuchContention
-from app.leases import Leases
+from app.execute import TooMuchContention
 from app.log import Log, StoreUnavailable
 from app.mapper import Row
 from app.watching import watch
@@ -20,7 +19,6 @@ from domain.sleeptime import conversation_of
 POLL_S: Final = 1.0
 PAGE: Final = 100
 AT_ONCE_MAX: Final = 16
-LEASE_MS: Final = 30_000
 # A fault of ours, met so often with one consolidation, ends it: it would be met for ever.
 FAULTS_MAX: Final = 5
 
@@ -34,13 +32,9 @@ logger = logging.getLogger(__name__)
 class Consolidations:
     """Has the consolidations of one log carried out, in the name of one node."""
 
-    def __init__(
-        self, log: Log, execute: Execute, consolidating: Consolidating, leases: Leases
-    ) -> None:
+    def __init__(self, log: Log, consolidating: Consolidating) -> None:
         self._log = log
-        self._execute = execute
         self._consolidating = consolidating
-        self._leases = leases
         self._due = asyncio.Event()
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(AT_ONCE_MAX)
@@ -68,7 +62,8 @@ class Consolidations:
 
     def _noticed(self, stream: str, rows: list[Row]) -> None:
         topics = {row.topic for row in rows}
-        if "memory.consolidation_queued" in topics:
+        # When one is over it is the next one's turn.
+        if topics & {"memory.consolidation_queued", "memory.consolidation_finished"}:
             self._due.set()
         if "run.finished" in topics and stream in self._streams:
             self._due.set()
@@ -93,19 +88,13 @@ class Consolidations:
     async def _advance(self, source: str, key: str) -> None:
         try:
             async with self._slots:
-                if await self._consolidating.waits(key) and not await self._gone(source):
-                    return
-                if await self._leases.take(key, LEASE_MS):
+                if not await self._consolidating.waits(source, key):
                     await self._consolidating.advance(source)
-                    await self._leases.drop(key)
         except (StoreUnavailable, TooMuchContention) as error:
             logger.info("%s waits: %s", key, error)
         except Exception as error:
             logger.exception("%s failed", key)
             await self._fault(source, key, error)
-
-    async def _gone(self, source: str) -> bool:
-        return (await self._execute.conversation(source)).deleted
 
     async def _fault(self, source: str, key: str, error: Exception) -> None:
         """Give a consolidation up that we cannot make progress with."""

@@ -14,7 +14,7 @@ from app.leases import Leases
 from app.log import Log, StoreUnavailable
 from app.mapper import Row
 from app.providers.embedding import Embedder, EmbeddingFailed, EmbeddingRefused
-from app.store import Store
+from app.store import VERSION_MAX, Store
 from domain.streams import ARCHIVE, kind_of
 from projections.columns import Scalar
 from projections.passages import Conditions, Wanted
@@ -24,7 +24,10 @@ from projections.vectors import Vector, likeliest, packed, signs_of, similarity,
 # Of a longer text the beginning stands for all: models take some 8,000 tokens.
 TEXT_CHARS_MAX: Final = 6_000
 EMBEDDED_AT_ONCE: Final = 64
+LOOKED_AT_ONCE: Final = 1_000
 ARCHIVES_AT_ONCE: Final = 500
+# Of so many archives is known up to where all have vectors; of another all is looked at.
+ARCHIVES_KNOWN_MAX: Final = 10_000
 # Of an archive's passages the newest are compared, and so many of the likeliest measured.
 COMPARED_MAX: Final = 20_000
 MEASURED_MAX: Final = 256
@@ -34,6 +37,8 @@ SILENCE_S: Final = 30.0
 PAUSE_S: Final = 1.0
 PAUSE_S_MAX: Final = 60.0
 LEASE_MS: Final = 120_000
+# An archive that another node is at is looked at again: that one may have looked before the newest came.
+TAKEN_PAUSE_S: Final = 5.0
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +59,9 @@ class Embeddings:
         self._log = log
         self._leases = leases
         self._wanting: dict[str, None] = {}
+        # Up to which version every passage of an archive has a vector.
+        self._filled: dict[str, int] = {}
+        self._taken: dict[str, asyncio.TimerHandle] = {}
         self._work = asyncio.Event()
         self._silent_until_s = 0.0
         self._swept_to: str | None = ""
@@ -66,6 +74,8 @@ class Embeddings:
 
     async def stop(self) -> None:
         """Stop; what has no vector gets one another time."""
+        for timer in self._taken.values():
+            timer.cancel()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -86,8 +96,10 @@ class Embeddings:
             return None
         return Asked(self.embedder.space, vector)
 
-    def want(self, archive_id: str) -> None:
-        """Have an archive looked at for passages without a vector."""
+    def want(self, archive_id: str, *, anew: bool = False) -> None:
+        """Have an archive looked at for passages without a vector; `anew`, for those that had one."""
+        if anew:
+            self._filled.pop(archive_id, None)
         self._wanting[archive_id] = None
         self._work.set()
 
@@ -141,29 +153,59 @@ class Embeddings:
         self._swept_to = rows[-1]["archive_id"] if rows else None
 
     async def _fill(self, archive_id: str) -> None:
-        """Make the vectors that an archive lacks, unless another node is at it."""
+        """Make the vectors that an archive lacks, the newest first; later if another node is at it."""
         work = f"vectors of {archive_id}"
-        while rows := await self._log.in_reader(lambda: self._lacking(archive_id)):
-            if not await self._leases.take(work, LEASE_MS):
-                return
-            vectors = await self._made([row["text"] for row in rows])
-            # Thousands of numbers each: they are spelled where they hold up nobody.
-            await self._store(await asyncio.to_thread(self._patches, archive_id, rows, vectors))
-            if len(rows) < EMBEDDED_AT_ONCE:
+        after, upto, newest = self._filled.get(archive_id, 0), VERSION_MAX, 0
+        while rows := await self._looked_at(archive_id, after, upto):
+            newest, upto = max(newest, rows[0]["version"]), rows[-1]["version"] - 1
+            lacking = [row["version"] for row in rows if row["space"] is None]
+            for begin in range(0, len(lacking), EMBEDDED_AT_ONCE):
+                if not await self._leases.take(work, LEASE_MS):
+                    self._want_later(archive_id)
+                    return
+                await self._embed(archive_id, lacking[begin : begin + EMBEDDED_AT_ONCE])
+            if len(rows) < LOOKED_AT_ONCE:
                 break
+        self._note_filled(archive_id, max(after, newest))
         await self._leases.drop(work)
 
-    def _lacking(self, archive_id: str) -> list[dict[str, Any]]:
-        """Read the newest passages without a vector in our space. Blocks."""
-        return self._log.store.query(
-            "SELECT p.passage_id, p.version, substr(t.text, 1, ?) AS text FROM passages AS p "
-            "JOIN texts AS t ON t.stream = p.archive_id AND t.version = p.version "
-            "LEFT JOIN embeddings AS e ON e.archive_id = p.archive_id "
-            "AND e.passage_id = p.passage_id AND e.space = ? "
-            "WHERE p.archive_id = ? AND p.deleted_at IS NULL AND e.space IS NULL "
+    def _want_later(self, archive_id: str) -> None:
+        if archive_id not in self._taken:
+            loop = asyncio.get_running_loop()
+            self._taken[archive_id] = loop.call_later(TAKEN_PAUSE_S, self._want_now, archive_id)
+
+    def _want_now(self, archive_id: str) -> None:
+        del self._taken[archive_id]
+        self.want(archive_id)
+
+    def _note_filled(self, archive_id: str, version: int) -> None:
+        self._filled.pop(archive_id, None)
+        self._filled[archive_id] = version
+        if len(self._filled) > ARCHIVES_KNOWN_MAX:
+            del self._filled[next(iter(self._filled))]
+
+    async def _looked_at(self, archive_id: str, after: int, upto: int) -> list[dict[str, Any]]:
+        """Give the newest passages with after < version <= upto; `space` is None without a vector."""
+        return await self._log.query(
+            "SELECT p.version, e.space FROM passages AS p LEFT JOIN embeddings AS e "
+            "ON e.archive_id = p.archive_id AND e.passage_id = p.passage_id AND e.space = ? "
+            "WHERE p.archive_id = ? AND p.version > ? AND p.version <= ? AND p.deleted_at IS NULL "
             "ORDER BY p.version DESC LIMIT ?",
-            (TEXT_CHARS_MAX, self.embedder.space, archive_id, EMBEDDED_AT_ONCE),
+            (self.embedder.space, archive_id, after, upto, LOOKED_AT_ONCE),
         )
+
+    async def _embed(self, archive_id: str, versions: Sequence[int]) -> None:
+        marks = ", ".join("?" * len(versions))
+        rows = await self._log.query(
+            "SELECT p.passage_id, p.version, substr(t.text, 1, ?) AS text FROM passages AS p "  # noqa: S608 - only marks
+            "JOIN texts AS t ON t.stream = p.archive_id AND t.version = p.version "
+            f"WHERE p.archive_id = ? AND p.version IN ({marks}) AND t.version IN ({marks}) "
+            "ORDER BY p.version DESC",
+            (TEXT_CHARS_MAX, archive_id, *versions, *versions),
+        )
+        vectors = await self._made([row["text"] for row in rows])
+        # Thousands of numbers each: they are spelled where they hold up nobody.
+        await self._store(await asyncio.to_thread(self._patches, archive_id, rows, vectors))
 
     async def _made(self, texts: Sequence[str]) -> list[Vector | None]:
         """Have vectors made; None for a text that the model does not take. Raises EmbeddingFailed."""

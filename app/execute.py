@@ -9,12 +9,13 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from app.lineages import parent_in
 from app.log import Log, VersionConflict
 from app.mapper import Row, revive
-from app.store import Store
+from app.store import Store, Stretch
 from domain.agent import Agent, agent
 from domain.archive import Archive, archive
 from domain.block import Block, block
@@ -27,6 +28,8 @@ TRIES_MAX: Final = 50
 # How often others may come first before they are kept out.
 LOCKED_FROM_TRY: Final = 2
 STATES_CACHED_MAX: Final = 5_000
+# Facts that are read and folded at a time: a passage is a fact, and an archive has many.
+FOLDED_AT_ONCE: Final = 1_000
 
 DECIDERS: Final[dict[str, Decider[Any, Any, Any]]] = {
     CONVERSATION: conversation,
@@ -122,6 +125,35 @@ class Execute:
         """Give an agent's committed state."""
         return (await self.state(stream))[1]
 
+    async def agents(self, streams: Sequence[str]) -> list[Agent]:
+        """Give the committed states of many agents; whatever their number, the store is asked once."""
+        heads = [self._settled_head(stream) for stream in streams]
+        store = self._log.store
+        if store.exclusive and all(head.version for head in heads):
+            return [head.state for head in heads]
+
+        def catch_up() -> None:
+            stretches = [
+                Stretch(stream, head.version) for stream, head in zip(streams, heads, strict=True)
+            ]
+            for stream, head, rows in zip(streams, heads, store.each(stretches), strict=True):
+                _evolve(stream, head, rows)
+
+        await self._log.in_reader(catch_up)
+        for stream, head in zip(streams, heads, strict=True):
+            if stream not in self._heads:
+                head.stored = (head.version, head.state)
+                self._remember(stream, head)
+        return [head.state for head in heads]
+
+    def _settled_head(self, stream: str) -> Head:
+        """Give a head of one's own, at what is known to be stored of a stream: maybe nothing."""
+        known = self._heads.get(stream)
+        if known is not None and known.settled:
+            return Head(known.version, known.state)
+        stored = None if known is None else known.stored
+        return Head(*(stored or (0, DECIDERS[kind_of(stream)].initial)))
+
     async def block(self, stream: str) -> Block:
         """Give a block's committed state."""
         return (await self.state(stream))[1]
@@ -174,9 +206,7 @@ class Execute:
         head = Head(*(base or (0, DECIDERS[kind_of(stream)].initial)))
 
         def decide(version: int) -> Sequence[Any]:
-            store, after = self._log.store, head.version
-            rows = store.read(stream, after=after, upto=version, deltas=False)
-            _evolve(stream, _begun(store, head, rows), rows)
+            _fold_on(self._log.store, stream, head, version)
             refusal, events = _decided(stream, head.state, command)
             if refusal is not None:
                 raise refusal
@@ -234,15 +264,17 @@ class Execute:
         return head
 
     async def _catch_up(self, stream: str, head: Head) -> None:
-        before = head.version
-        version, rows, begun = await self._log.in_reader(
-            lambda: _newer(self._log.store, stream, before)
-        )
-        if head.version == before:
-            head.state = begun or head.state
-            _evolve(stream, head, rows)
-            head.version = version
-            head.stored = (version, head.state)
+        goes_on = True
+        while goes_on and head.settled:
+            before = head.version
+            newer = partial(_newer, self._log.store, stream, before)
+            version, rows, begun = await self._log.in_reader(newer)
+            goes_on = len(rows) == FOLDED_AT_ONCE
+            if head.version == before:
+                head.state = begun or head.state
+                _evolve(stream, head, rows)
+                head.version = version
+                head.stored = (version, head.state)
 
     def _remember(self, stream: str, head: Head) -> None:
         self._heads[stream] = head
@@ -275,8 +307,7 @@ def _folded(store: Store, stream: str) -> Head:
     found = store.head(stream)
     head = Head(0, DECIDERS[kind_of(stream)].initial)
     if found is not None:
-        rows = store.read(stream, upto=found[0], deltas=False)
-        _evolve(stream, _begun(store, head, rows), rows)
+        _fold_on(store, stream, head, found[0])
         # Deltas change no state, so the last fact may lie before the head.
         head.version = found[0]
     return head
@@ -285,9 +316,18 @@ def _folded(store: Store, stream: str) -> Head:
 def state_at(store: Store, stream: str, offset: int) -> Any:
     """Fold a stream's state as it was after an offset; blocks. A fork's begins with its parent's."""
     head = Head(0, DECIDERS[kind_of(stream)].initial)
-    rows = store.read(stream, upto=offset, deltas=False)
-    _evolve(stream, _begun(store, head, rows), rows)
+    _fold_on(store, stream, head, offset)
     return head.state
+
+
+def _fold_on(store: Store, stream: str, head: Head, upto: int) -> None:
+    """Fold what came after a head up to a version, a page at a time; blocks."""
+    goes_on = True
+    while goes_on:
+        after = head.version
+        rows = store.read(stream, after=after, upto=upto, limit=FOLDED_AT_ONCE, deltas=False)
+        _evolve(stream, _begun(store, head, rows), rows)
+        goes_on = len(rows) == FOLDED_AT_ONCE
 
 
 def _begun(store: Store, head: Head, rows: list[Row]) -> Head:
@@ -306,12 +346,14 @@ def _seed(store: Store, rows: list[Row]) -> Conversation | None:
 
 
 def _newer(store: Store, stream: str, version: int) -> tuple[int, list[Row], Conversation | None]:
-    """Read what came after `version`, and what that is folded onto if it is a fork's beginning."""
+    """Read a page of what came after `version`, and what a fork's beginning is folded onto."""
     found = store.head(stream)
     if found is None or found[0] <= version:
         return version, [], None
-    rows = store.read(stream, after=version, upto=found[0], deltas=False)
-    return found[0], rows, _seed(store, rows) if version == 0 else None
+    limit = FOLDED_AT_ONCE
+    rows = store.read(stream, after=version, upto=found[0], limit=limit, deltas=False)
+    reached = found[0] if len(rows) < limit else rows[-1].version
+    return reached, rows, _seed(store, rows) if version == 0 else None
 
 
 def _evolve(stream: str, head: Head, rows: list[Row]) -> None:

@@ -16,6 +16,7 @@ from app.execute import Execute
 from app.history_lines import Batch, Told
 from app.log import Log, utc_now
 from app.memory import compile_system
+from app.model_settings import checked
 from domain.agent import AgentSettings, CreateAgent
 from domain.block import BlockSettings, CreateBlock
 from domain.conversation import (
@@ -132,7 +133,8 @@ class Importer:
     async def _start(self, stream: str, agent_id: str, header: Header) -> None:
         system = await compile_system(self.execute, agent_id, stream, utc_now(), Counts())
         names = ConversationSettings.model_fields.keys() & Header.model_fields.keys()
-        settings = ConversationSettings(**header.model_dump(include=names, exclude_none=True))
+        known = _completed(header.model_dump(include=names, exclude_none=True))
+        settings = ConversationSettings(**known)
         with suppress(Refused):  # somebody else has begun it meanwhile
             await self.execute(stream, StartConversation(agent_id, system, settings), BY)
 
@@ -162,7 +164,7 @@ class Importer:
         """Make an agent, and its blocks before it."""
         blocks = described.blocks or ()
         ids = await asyncio.gather(*(self._block(agent_id, one) for one in blocks))
-        given = described.model_dump(exclude={"blocks"}, exclude_none=True)
+        given = _completed(described.model_dump(exclude={"blocks"}, exclude_none=True))
         whole: dict[str, Any] = {"system": DEFAULT_SYSTEM, **given, "block_ids": tuple(ids)}
         with suppress(Refused):  # somebody else has made it meanwhile
             await self.execute(agent_id, CreateAgent(AgentSettings(**whole)), BY)
@@ -173,6 +175,12 @@ class Importer:
         with suppress(Refused):
             await self.execute(block_id, CreateBlock(BlockSettings(**given)), BY)
         return block_id
+
+
+def _completed(described: dict[str, Any]) -> dict[str, Any]:
+    """Fill the defaults of its model's settings in; they were checked when they were read."""
+    settings = described.get("model_settings")
+    return described if settings is None else {**described, "model_settings": checked(settings)}
 
 
 def _key(number: int) -> str:

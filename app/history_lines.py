@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final, TypeAlias, TypeVar, cast
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from app.model_settings import ModelSettings
 from domain.content import Content, Image, OutputPart, Text, ToolCall
 from domain.conversation import (
     IMPORTED_MESSAGES_MAX,
@@ -44,7 +45,29 @@ BATCH_BYTES_MAX: Final = 256 * 1024
 PROBLEM_CHARS_MAX: Final = 300
 
 Said: TypeAlias = SaidMessage | SaidReply
-Shape = TypeVar("Shape", bound=HeaderLine | Line)
+
+
+class _WithSettings(BaseModel):
+    """What has settings of a model."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    model_settings: ModelSettings | None = None
+
+
+class _HeaderSettings(_WithSettings):
+    """Those of a conversation, and of the agent that it describes."""
+
+    agent: _WithSettings | None = None
+
+
+class SettingsLine(BaseModel):
+    """A header line once more, for the settings in it: their digest is that of what stands there."""
+
+    conversation: _HeaderSettings
+
+
+Shape = TypeVar("Shape", bound=HeaderLine | SettingsLine | Line)
 SHAPES: Final[dict[str, type[Line]]] = {
     "user": InputLine,
     "system": InputLine,
@@ -134,7 +157,9 @@ class _Reader:
             if value is not None and "conversation" in value:
                 yield from self._finished()
                 self._bad = False
-                self._begin(number, _shape_of(number, HeaderLine, value).conversation)
+                header = _shape_of(number, HeaderLine, value).conversation
+                _shape_of(number, SettingsLine, value)
+                self._begin(number, header)
             elif value is not None and not self._bad:
                 self._add(number, _shape_of(number, _kind_of(number, value), value), line or b"")
         except BadLine as bad:

@@ -21,6 +21,8 @@ BEGINNING: Final = -VERSION_MAX
 # A fork's first fact has these bytes; others may, too.
 _PARENT: Final = b'"parent":'
 READ_AT_ONCE: Final = 100
+# Each time the texts after the first of them are gone through.
+ITEMS_AT_ONCE: Final = 1_000
 
 
 def parent_in(rows: Sequence[Row]) -> Parent | None:
@@ -167,15 +169,25 @@ class Chain:
             for version in self.store.said(stream, last)
         ]
 
-    def texts(self, places: Sequence[int], columns: str = "*") -> dict[int, dict[str, Any]]:
-        """Read texts by the places of their facts; `place` and `version` in them are places."""
+    def texts_of(self, items: Collection[int]) -> Iterator[int]:
+        """Give the places of the facts with the texts of some items, which places name, too."""
+        for stream, offsets in self._named(items).items():
+            shift = self.lineage.place_of(stream, 0)
+            yield from (version + shift for version in _texts_of(self.store, stream, offsets))
+
+    def _named(self, places: Iterable[int]) -> dict[str, list[int]]:
+        """Part places by the streams that they are in."""
         named: dict[str, list[int]] = {}
         for place in places:
             stream, offset = self.lineage.named(place)
             named.setdefault(stream or self.stream, []).append(offset)
+        return named
+
+    def texts(self, places: Sequence[int], columns: str = "*") -> dict[int, dict[str, Any]]:
+        """Read texts by the places of their facts; `place` and `version` in them are places."""
         return {
             row["version"]: row
-            for stream, versions in named.items()
+            for stream, versions in self._named(places).items()
             for row in self._placed(stream, _texts(self.store, stream, versions, columns))
         }
 
@@ -224,6 +236,18 @@ def _texts(
             f"SELECT {columns} FROM texts WHERE stream = ? AND version IN ({_marks(some)})",  # noqa: S608 - only marks
             [stream, *some],
         )
+
+
+def _texts_of(store: Store, stream: str, items: Sequence[int]) -> Iterator[int]:
+    # An item's texts are stored with it or after it, and nothing says how long after.
+    ordered = sorted(items)
+    for start in range(0, len(ordered), ITEMS_AT_ONCE):
+        some = ordered[start : start + ITEMS_AT_ONCE]
+        rows = store.query(
+            f"SELECT version FROM texts WHERE stream = ? AND version >= ? AND place IN ({_marks(some)})",  # noqa: S608 - only marks
+            (stream, some[0], *some),
+        )
+        yield from (row["version"] for row in rows)
 
 
 def _marks(values: Sequence[object]) -> str:

@@ -54,12 +54,10 @@ async def _blocks(execute: Execute, block_ids: Iterable[str]) -> list[MemoryBloc
 
 
 async def isolate(
-    execute: Execute, blocks: Sequence[MemoryBlock], conversation_id: str
+    execute: Execute, blocks: Sequence[MemoryBlock], beginning: str
 ) -> dict[str, str]:
-    """Copy blocks for one conversation: the same copies if it is done again."""
-    copies = {
-        one.block_id: derived_id(BLOCK, f"{conversation_id}/{one.block_id}") for one in blocks
-    }
+    """Copy blocks for one conversation's beginning: the same copies if it is done again."""
+    copies = {one.block_id: derived_id(BLOCK, f"{beginning}/{one.block_id}") for one in blocks}
     for one in blocks:
         settings = one.settings.model_copy(update={"hidden": True})
         with suppress(Refused):  # it was copied by the same request before
@@ -67,9 +65,9 @@ async def isolate(
     return copies
 
 
-async def drop_copies(execute: Execute, state: Conversation) -> None:
+async def drop_copies(execute: Execute, isolated: Isolated) -> None:
     """Delete the blocks that only a conversation had, which is gone itself."""
-    for block_id in state.isolated.values():
+    for block_id in isolated.values():
         with suppress(NotFound):
             await execute(block_id, DeleteBlock(), "user")
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, Final
 
-from app.history import listed_in
+from app.history import Listed, listed_in
 from app.lineages import BEGINNING, Chain
 from app.log import Log
 from app.ranking import VOCABULARY_CHARS_MAX, VOCABULARY_TEXTS_MAX, Ranking, ranking_of
@@ -59,27 +59,33 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class _Texts:
-    """The texts of a conversation and of what it inherited, as they are ranked."""
+    """The texts of a conversation and of what it inherited, as they are ranked.
+
+    What is gone does not count for its neighbours either, nor for what a word may have meant.
+    """
 
     chain: Chain
+    gone: "Gone"
 
     def search(
         self, wanted: Sequence[str], *, upto: int, limit: int
     ) -> Sequence[Sequence[Posting]]:
-        return self.chain.search(wanted, upto=upto, limit=limit)
+        found = self.chain.search(wanted, upto=upto, limit=limit)
+        # That more than `limit` have a word must stay to be seen: texts are sorted out by `said`.
+        return [each if any(one.version not in self.gone for one in each) else [] for each in found]
 
     def said(self, upto: int) -> Sequence[int]:
-        return self.chain.said(upto)
+        return self.gone.left_of(self.chain.said(upto))
 
     def beginnings(self, upto: int) -> Iterable[str]:
         rows = self.chain.rows(
-            f"substr(text, 1, {VOCABULARY_CHARS_MAX}) AS text",
+            f"version, substr(text, 1, {VOCABULARY_CHARS_MAX}) AS text",
             after=BEGINNING,
             upto=upto,
             limit=VOCABULARY_TEXTS_MAX,
             newest_first=True,
         )
-        return (row["text"] for row in rows)
+        return (row["text"] for row in rows if row["version"] not in self.gone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +96,7 @@ class _Past:
     upto: int
 
     def find(self, query: str, limit: int, only: Only) -> SearchAnswer:
-        ranking = ranking_of(_Texts(self.chain), query, upto=self.upto)
+        ranking = ranking_of(_Texts(self.chain, self._gone()), query, upto=self.upto)
         hits = islice(self._hits(ranking, only), limit)
         return SearchAnswer(tuple(hits), ranking.corrections, self.chain.lineage)
 
@@ -104,27 +110,24 @@ class _Past:
         following = _items(row for row in rows if row["version"] >= first["version"])
         leading = self._rows((before + 1) * TEXTS_PER_ITEM, upto=first["version"] - 1)
         preceding = _items(row for row in reversed(leading) if row["place"] != first["place"])
-        hidden = self._hidden()
-        if first["place"] in hidden:
+        gone = self._gone()
+        if first["place"] in gone:
             return ()
-        head = [one for one in preceding if one.place not in hidden]
-        tail = [one for one in following if one.place not in hidden]
+        head = [one for one in preceding if one.place not in gone]
+        tail = [one for one in following if one.place not in gone]
         return (*head[max(0, len(head) - before) :], *tail[: after + 1])
 
     # --- hits -----------------------------------------------------------------------------
 
     def _hits(self, ranking: Ranking, only: Only) -> Iterator[Hit]:
         question, order = ranking.question, ranking.order
-        gone = self._hidden() if order else Gone()
         left_out = set[int]()
         for start in range(0, len(order), READ_AT_ONCE):
             page = order[start : start + READ_AT_ONCE]
             texts = self.chain.texts([version for version, _ in page])
             for version, score in page:
                 row = texts.get(version)
-                if row is None or row["place"] in left_out or row["place"] in gone:
-                    continue
-                if not fits(row, question, only):
+                if row is None or row["place"] in left_out or not fits(row, question, only):
                     continue
                 # The best of an item's texts stands for it.
                 left_out.add(row["place"])
@@ -138,12 +141,8 @@ class _Past:
         earlier = after == BEGINNING
         return self.chain.rows("*", after=after, upto=last, limit=limit, newest_first=earlier)
 
-    def _hidden(self) -> "Gone":
-        """Give the places of what was rolled back: it is as if nobody had said it."""
-        listed = listed_in(self.chain)
-        found = self.chain.located(sorted(listed.hidden))
-        places = frozenset(place for places in found.values() for place in places)
-        return Gone(places, listed.reset)
+    def _gone(self) -> "Gone":
+        return gone_from(self.chain, listed_in(self.chain))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +154,22 @@ class Gone:
 
     def __contains__(self, place: int) -> bool:
         return place <= self.reset or place in self.places
+
+    def left_of(self, places: Sequence[int]) -> Sequence[int]:
+        """Give the places that are not among them."""
+        if not self.places and self.reset == BEGINNING:
+            return places
+        return [one for one in places if one > self.reset and one not in self.places]
+
+
+def gone_from(chain: Chain, listed: Listed) -> Gone:
+    """Give the places of what was rolled back or reset: it is as if nobody had said it. Blocks.
+
+    They are those of items and those of the facts that have their texts.
+    """
+    found = chain.located(sorted(listed.hidden))
+    items = {place for places in found.values() for place in places}
+    return Gone(frozenset(items.union(chain.texts_of(items))), listed.reset)
 
 
 def fits(row: dict[str, Any], question: Question, only: Only) -> bool:

@@ -4,17 +4,17 @@ Both read only what has the words, and no more of it than a limit.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from typing import Any, Final
 
-from app.history import Listed, listed_in
-from app.lineages import Chain
+from app.holders import Holders
+from app.lineages import lineage_of
 from app.log import Log
 from app.mapper import revive
 from app.ranking import POSTINGS_MAX
-from app.search import EXCERPT_CHARS_MAX, READ_AT_ONCE, fits
+from app.search import EXCERPT_CHARS_MAX, READ_AT_ONCE, fits, gone_from
 from app.store import Store
 from domain.conversation import MessageAppended
 from domain.run import StepStarted
@@ -34,11 +34,16 @@ Text = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A message in which something was found: its own words, and a stretch of them around it."""
+    """A message in which something was found: its own words, and a stretch of them around it.
+
+    `offset` is that of `stream`, which is there if it was said in another conversation than in the
+    one that has it.
+    """
 
     conversation_id: str
     agent_id: str
     offset: int
+    stream: str | None
     message_id: str
     role: Role
     at: datetime
@@ -54,23 +59,41 @@ class SearchAcross:
         self._log = log
 
     async def find(
-        self, query: str, streams: Sequence[str] | None = None, *, limit: int, only: Only = ANY
+        self,
+        query: str,
+        streams: Sequence[str] | None = None,
+        *,
+        within: str | None = None,
+        limit: int,
+        only: Only = ANY,
     ) -> list[Found]:
-        """Give the messages of some conversations, or of all, that answer a query best.
+        """Give the messages said in some conversations, or in all, that answer a query best.
 
-        Calls of tools and what they came to are not among them. Raises StoreUnavailable.
+        `within` a conversation, those that it has: its own, and what it inherited. Calls of tools and
+        what they came to are not among them. Raises StoreUnavailable.
         """
-        past = _Pasts(self._log.store, streams)
-        return await self._log.in_reader(lambda: past.find(query, limit, only))
+        store = self._log.store
+
+        def find() -> list[Found]:
+            searched = streams if within is None else _streams_of(store, within)
+            past = _Pasts(store, searched, Holders(store, within=within))
+            return past.find(query, limit, only)
+
+        return await self._log.in_reader(find)
+
+
+def _streams_of(store: Store, conversation_id: str) -> list[str]:
+    """Name the streams that a conversation consists of."""
+    return [conversation_id, *(one.stream for one in lineage_of(store, conversation_id).ancestors)]
 
 
 @dataclass(frozen=True, slots=True)
 class _Pasts:
-    """What was said in conversations. Every call blocks."""
+    """What was said in conversations, as far as anybody has it. Every call blocks."""
 
     store: Store
     streams: Sequence[str] | None
-    listed: dict[str, Listed] = field(default_factory=dict[str, Listed])
+    holders: Holders
 
     def find(self, query: str, limit: int, only: Only) -> list[Found]:
         question = question_of(query)
@@ -88,7 +111,8 @@ class _Pasts:
         terms = [mentions[term] for term in question.terms]
         texts = sorted({(one.stream, one.version) for term in terms for one in term})
         first = _ranked(terms, texts, BY_WORDS)
-        best = self._shown(list(dict.fromkeys(stream for (stream, _), _ in first)), streams_max)
+        streams = list(dict.fromkeys(stream for (stream, _), _ in first))
+        best = [*islice(self.holders.held(streams), streams_max)]
         near = [[one for one in term if one.stream in best] for term in terms]
         order = _ranked(near, [*self._texts(best)], Weights())
         if not question.phrases:
@@ -96,32 +120,21 @@ class _Pasts:
         possible = {(one.stream, one.version) for one in mentions[question.needed]}
         return [one for one in order if one[0] in possible]
 
-    def _shown(self, streams: Sequence[str], streams_max: int) -> list[str]:
-        """Keep the first that lists show: no deleted or hidden conversation, and no archive.
-
-        Where conversations were named these are searched, hidden or not.
-        """
-        if self.streams is not None:
-            return [*streams[:streams_max]]
-        kept: list[str] = []
-        for start in range(0, len(streams), READ_AT_ONCE):
-            some = streams[start : start + READ_AT_ONCE]
-            rows = self.store.query(
-                "SELECT conversation_id FROM conversations WHERE deleted = 0 "  # noqa: S608 - only marks
-                f"AND coalesce(hidden, 0) = 0 AND conversation_id IN ({', '.join('?' * len(some))})",
-                some,
-            )
-            known = {row["conversation_id"] for row in rows}
-            kept += [one for one in some if one in known]
-            if len(kept) >= streams_max:
-                break
-        return kept[:streams_max]
-
     def _texts(self, streams: Sequence[str]) -> Iterator[Text]:
-        """Give all texts of conversations, with so much between two that they are not neighbours."""
+        """Give what of conversations can be found, so much between two that they are not neighbours."""
         for stream in streams:
-            yield from ((stream, version) for version in self.store.said(stream))
+            yield from ((stream, version) for version in self._had(stream))
             yield from ((stream, -number) for number, _ in enumerate(NEARNESS, 1))
+
+    def _had(self, stream: str) -> Sequence[int]:
+        """Give the texts of a stream that anybody has: what nobody has does not count for others."""
+        said, had = self.store.said(stream), set[int]()
+        for one in self.holders.of(stream):
+            gone = gone_from(one.chain, one.listed)
+            had.update(each for each in said if each <= one.upto and each + one.shift not in gone)
+            if one.lists_all:
+                break  # the others have no more of it
+        return sorted(had)
 
     # --- hits -----------------------------------------------------------------------------
 
@@ -141,33 +154,30 @@ class _Pasts:
                 # The best of a message's texts stands for it.
                 seen.add((row["stream"], row["place"]))
                 message_id = self._message_id(row["stream"], row["place"])
-                if message_id is not None:
-                    yield _hit(row, message_id, question, score)
+                if message_id is None:
+                    continue
+                holder = self.holders.holder_of(row["stream"], row["place"], message_id)
+                if holder is not None:
+                    yield _hit(row, holder, message_id, question, score)
 
     def _rows(self, texts: Sequence[Text]) -> dict[Text, dict[str, Any]]:
-        """Read texts with their agents; those of deleted and hidden conversations are not there."""
+        """Read texts with their agents."""
         one = "(texts.stream = ? AND texts.version = ?)"
         params: list[Scalar] = [each for text in texts for each in text]
         rows = self.store.query(
             "SELECT texts.*, conversations.agent_id FROM texts JOIN conversations "  # noqa: S608 - only marks
-            "ON conversations.conversation_id = texts.stream WHERE conversations.deleted = 0 "
-            f"AND (coalesce(conversations.hidden, 0) = 0 OR {int(self.streams is not None)} = 1) "
-            f"AND texts.kind = 'words' AND ({' OR '.join([one] * len(texts))})",
+            "ON conversations.conversation_id = texts.stream "
+            f"WHERE texts.kind = 'words' AND ({' OR '.join([one] * len(texts))})",
             params,
         )
         return {(row["stream"], row["version"]): row for row in rows}
 
     def _message_id(self, stream: str, place: int) -> str | None:
-        """Name the message at a place, None if it is hidden: as if nobody had said it."""
-        if stream not in self.listed:
-            self.listed[stream] = listed_in(Chain.of(self.store, stream))
-        listed = self.listed[stream]
-        if place <= listed.reset:
-            return None
+        """Name the message at a place."""
         for row in self.store.read(stream, after=place - 1, upto=place, deltas=False):
             match revive(row).event:
                 case MessageAppended(message_id=found) | StepStarted(message_id=found):
-                    return None if found in listed.hidden else found
+                    return found
                 case _:
                     pass
         return None
@@ -190,11 +200,14 @@ def _ranked(
     return [(texts[number], score) for number, score in order if texts[number][1] > 0]
 
 
-def _hit(row: dict[str, Any], message_id: str, question: Question, score: float) -> Found:
+def _hit(
+    row: dict[str, Any], holder: str, message_id: str, question: Question, score: float
+) -> Found:
     return Found(
-        conversation_id=row["stream"],
+        conversation_id=holder,
         agent_id=row["agent_id"],
         offset=row["place"],
+        stream=None if row["stream"] == holder else row["stream"],
         message_id=message_id,
         role=row["role"],
         at=datetime.fromisoformat(row["at"]),

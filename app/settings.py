@@ -103,6 +103,13 @@ def _mcp_servers(value: object) -> object:
     return servers_of(value, os.environ) if isinstance(value, str) else value
 
 
+def _names(value: object) -> object:
+    """Part names by their commas; a name has no capitals, as far as hosts are concerned."""
+    if not isinstance(value, str):
+        return value
+    return tuple(filter(None, (one.strip().lower() for one in value.split(","))))
+
+
 def _node() -> str:
     """Name this process: in a claim it says who has taken a run."""
     return f"{platform.node() or 'localhost'}/{os.getpid()}"
@@ -114,6 +121,9 @@ HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Windows = Annotated[Mapping[Handle, PositiveInt], NoDecode, BeforeValidator(_json)]
 # JSON, or the path of a file: {"mcpServers": {"files": {"command": "mcp-files", "args": ["/srv"]}}}.
 McpServers = Annotated[Mapping[str, McpServer], NoDecode, BeforeValidator(_mcp_servers)]
+
+# Names with commas between.
+Hosts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
 
 
 class Settings(BaseSettings):
@@ -131,6 +141,8 @@ class Settings(BaseSettings):
     database_url: Annotated[str, AfterValidator(_database_url)] = "sqlite:///everlog.db"
     host: str = "127.0.0.1"
     port: int = Field(default=8283, ge=0, le=65535)
+    # Over loopback these may be what the server is called, and where pages that call it are from.
+    allowed_hosts: Hosts = ()
     node: str = Field(default_factory=_node, min_length=1, max_length=256)
 
     default_model: Handle = Field(default="demo/echo", validation_alias="EVERLOG_MODEL")

@@ -33,6 +33,7 @@ from app.store import (
     NewerSchema,
     Pieces,
     Sealed,
+    Stretch,
 )
 from projections.columns import Scalar
 from projections.patches import Patch
@@ -63,8 +64,8 @@ _SEARCH: Final = (
     "SELECT version, words FROM texts_index WHERE texts_index MATCH ? AND version <= ? "
     "ORDER BY rowid DESC LIMIT ?"
 )
-# The first of a row's terms is its stream.
-_MENTIONS: Final = (
+# The first of a row's terms is its stream. In the order in which they were written.
+MENTIONS: Final = (
     "SELECT substr(terms, 1, instr(terms, ' ') - 1), version, words FROM texts_index "
     "WHERE texts_index MATCH ? ORDER BY rowid DESC LIMIT ?"
 )
@@ -220,6 +221,19 @@ class SQLiteStore(SQLiteAggregateRecorder):
                 rows += map(Row._make, c.fetchall())
         return rows
 
+    def each(
+        self, stretches: Sequence[Stretch], *, topics: Collection[str] = (), limit: int = -1
+    ) -> list[list[Row]]:
+        """Read of each stretch the first rows of some types, or of all, in order; -1 is no limit."""
+        wanted = f"AND topic IN ({', '.join('?' * len(topics))}) " if topics else ""
+        sql = f"{_SELECT}{wanted}ORDER BY originator_version LIMIT ?"
+        found: list[list[Row]] = []
+        with self._reading() as c:
+            for one in stretches:
+                c.execute(sql, (*one, *topics, limit))
+                found.append([*map(Row._make, c.fetchall())])
+        return found
+
     def marked(self, stream: str, upto: int = VERSION_MAX) -> list[Row]:
         """Read the facts that change what is in a stream's window beside its messages, in order."""
         with self._reading() as c:
@@ -247,7 +261,7 @@ class SQLiteStore(SQLiteAggregateRecorder):
         with self._reading() as c:
             for terms in wanted if streams is None or streams else ():
                 quoted = " AND ".join(f'"{term}"' for term in terms.split())
-                c.execute(_MENTIONS, (f"({quoted}) AND ({among})" if among else quoted, limit))
+                c.execute(MENTIONS, (f"({quoted}) AND ({among})" if among else quoted, limit))
                 found.append(list(map(Mention._make, c.fetchall())))
         return found or [[] for _ in wanted]
 

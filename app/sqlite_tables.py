@@ -34,6 +34,11 @@ def schema_of(table: Table) -> list[str]:
         f"ON {table.name} ({', '.join(index)})"
         for index in (*table.indexes, *((one,) for one in table.long))
     ]
+    indexes += [
+        f"CREATE INDEX IF NOT EXISTS {table.name}_partly_by_{column} "
+        f"ON {table.name} ({column}) WHERE {condition}"
+        for column, condition in table.partial
+    ]
     created = f"CREATE TABLE IF NOT EXISTS {table.name} ({columns}, PRIMARY KEY ({key}))"
     return [created, *indexes, *index_of(table)]
 

@@ -13,7 +13,7 @@ from projections.search_ranks import Mention, Posting
 # More than any stream will hold, and within a database's 64-bit integers.
 VERSION_MAX: Final = 2**62
 # The form of the read tables; those of an older one are written again from the log.
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 # Facts that change which messages are in the window or what is in its place: an index has them. A
 # query must have the very words, as a bound value would not use that index.
 MARKS: Final[LiteralString] = (
@@ -54,6 +54,14 @@ class NewerSchema(Unusable):
 
 class Unmigrated(Unusable):
     """The database has no tables of ours, or older ones."""
+
+
+class Stretch(NamedTuple):
+    """Part of a stream: what is in it has `after < version <= upto`."""
+
+    stream: str
+    after: int = 0
+    upto: int = VERSION_MAX
 
 
 class Sealed(NamedTuple):
@@ -146,6 +154,15 @@ class Store(Protocol):
 
     def pieces(self, stream: str, pieces: Pieces, topics: Collection[str]) -> list[Row]:
         """Read the facts of some types in pieces of a stream, in order; deltas are no facts."""
+        ...
+
+    def each(
+        self, stretches: Sequence[Stretch], *, topics: Collection[str] = (), limit: int = -1
+    ) -> list[list[Row]]:
+        """Read of each stretch the first rows of some types, or of all, in order; -1 is no limit.
+
+        However many there are, a database server is asked once; one that has shards, each of them.
+        """
         ...
 
     def marked(self, stream: str, upto: int = VERSION_MAX) -> list[Row]:

@@ -171,6 +171,8 @@ class Follower:
         if rows is None:
             rows = await self._page()
             self._read(news, rows)
+            if rows and len(rows) < PAGE_ROWS:
+                self._channel.offer(rows)  # so that nobody reads again to learn that it is the end
         elif not rows and self._news != news:
             rows = await self._shared(news)
         if rows:

@@ -83,6 +83,10 @@ def arguments_of(call: OpenCall) -> dict[str, Any]:
         arguments = json.loads(call.arguments or "{}")
     except ValueError as error:
         raise ToolFailed(f"The arguments are not JSON: {error}") from None
+    except RecursionError:
+        raise ToolFailed(
+            "The arguments are not JSON that can be read: they nest too deep."
+        ) from None
     if not isinstance(arguments, dict):
         raise ToolFailed("The arguments are not a JSON object.")
     return cast("dict[str, Any]", arguments)

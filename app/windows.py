@@ -67,7 +67,9 @@ class Windows:
 
 def newest(store: Store, stream: str, cached: Window | None = None) -> Window:
     """Catch a window up, or fold it. Blocks, so it runs in a reader's thread."""
-    if cached is None:
+    if cached is None or not cached.at:
+        # Looked at before it began, a conversation has no prompt yet: that is in its first fact,
+        # which is no mark.
         return folded(store, stream)
     rows = store.read(stream, after=cached.at, deltas=False)
     lineage = cached.marks.lineage

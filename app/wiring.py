@@ -11,6 +11,7 @@ from app.callbacks import Callbacks, Terms
 from app.compactor import Compactor
 from app.conditions import Conditions
 from app.consolidating import Consolidating
+from app.consolidation_turns import Turns
 from app.consolidations import Consolidations
 from app.databases import opened
 from app.effects import Effects
@@ -22,6 +23,7 @@ from app.log import Log
 from app.providers.catalogue import Catalogue, ProviderSettings
 from app.providers.embedding import OpenAIEmbedder
 from app.remembering import Remembering
+from app.renewing import Renewing
 from app.retries import Retries
 from app.search import Search
 from app.settings import Settings
@@ -39,6 +41,7 @@ from app.tools.sleeptime import FinishRethinking, RethinkMemory, StoreMemories
 from app.wakeups import Wakeups
 from app.web import routes
 from app.web.errors import EXCEPTION_HANDLERS
+from app.web.hosts import KnownHosts
 from app.web.limits import BodyLimit
 from app.web.services import Services
 from app.windows import Windows
@@ -70,7 +73,10 @@ def application(settings: Settings) -> Starlette:
         routes=routes(lambda: running[-1]),
         lifespan=lifespan,
         exception_handlers=EXCEPTION_HANDLERS,
-        middleware=[Middleware(BodyLimit, bytes_max=settings.body_bytes_max)],
+        middleware=[
+            Middleware(KnownHosts, allowed=settings.allowed_hosts),
+            Middleware(BodyLimit, bytes_max=settings.body_bytes_max),
+        ],
     )
     app.state.begin_shutdown = _nothing
     app.state.drain = _idle
@@ -129,6 +135,7 @@ def services_of(settings: Settings, log: Log, catalogue: Catalogue | None = None
     mcp = McpServers(settings.mcp_servers)
     toolbox = Toolbox(tools, timeout_s=settings.tool_timeout_s, sources=mcp.connections)
     conditions = Conditions(execute, catalogue, toolbox)
+    renewing = Renewing(execute, windows)
     listener = Listener(silence_s=settings.model_timeout_s, reply_s=settings.reply_timeout_s)
     return Services(
         settings=settings,
@@ -151,7 +158,16 @@ def services_of(settings: Settings, log: Log, catalogue: Catalogue | None = None
             percentage=settings.sliding_window_percentage,
         ),
         archival=archival,
-        consolidating=Consolidating(log, execute, conditions, archival, by=worker),
+        consolidating=Consolidating(
+            log,
+            execute,
+            conditions=conditions,
+            archive=archival,
+            renewing=renewing,
+            turns=Turns(log, execute, Leases(log, settings.node)),
+            by=worker,
+        ),
+        renewing=renewing,
     )
 
 
@@ -223,8 +239,7 @@ def callbacks_of(services: Services) -> Callbacks:
 
 def consolidations_of(services: Services) -> Consolidations:
     """Make what has the consolidations of memory carried out."""
-    leases = Leases(services.log, services.settings.node)
-    return Consolidations(services.log, services.execute, services.consolidating, leases)
+    return Consolidations(services.log, services.consolidating)
 
 
 def _provider_settings(settings: Settings) -> ProviderSettings:

@@ -1,5 +1,6 @@
 """An agent: its model, its system prompt, its memory blocks, its limits."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias, assert_never
 
@@ -122,11 +123,16 @@ class CreateAgent(Command):
     settings: AgentSettings
 
 
+# What was sent, laid over what the agent is when that is decided. It is pure, as `decide` is.
+Merge: TypeAlias = Callable[[AgentSettings], Mapping[str, Any]]
+
+
 @dataclass(frozen=True, slots=True)
 class ChangeAgent(Command):
-    """Set what `changes` names."""
+    """Set what `changes` names, and what each of `merges` gives for the settings as they are then."""
 
-    changes: dict[str, Any]
+    changes: Mapping[str, Any]
+    merges: tuple[Merge, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +198,7 @@ def decide(state: Agent, command: AgentCommand) -> list[AgentEvent]:
     now = state.settings
     match command:
         case ChangeAgent():
-            return _change(now, command.changes)
+            return _change(now, _merged(now, command))
         case AttachBlock():
             others = tuple(one for one in now.block_ids if one != command.block_id)
             return _change(now, {"block_ids": (*others, command.block_id)})
@@ -214,6 +220,13 @@ def _create(state: Agent, command: CreateAgent) -> list[AgentEvent]:
     if state.settings is not None:
         raise Refused("The agent exists already.")
     return [AgentCreated(settings=command.settings)]
+
+
+def _merged(now: AgentSettings, command: ChangeAgent) -> dict[str, Any]:
+    changes = dict(command.changes)
+    for merge in command.merges:
+        changes |= merge(now)
+    return changes
 
 
 def _change(now: AgentSettings, changes: dict[str, Any]) -> list[AgentEvent]:

@@ -113,6 +113,13 @@ class InsertPassage(Command):
 
 
 @dataclass(frozen=True, slots=True)
+class InsertPassages(Command):
+    """Put texts into the archive: all of them, or none."""
+
+    passages: tuple[InsertPassage, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DeletePassage(Command):
     """Take a passage out, which was there a moment ago with these tags."""
 
@@ -125,7 +132,7 @@ class DeleteArchive(Command):
     """Put an end to an archive, if it was ever begun."""
 
 
-ArchiveCommand: TypeAlias = InsertPassage | DeletePassage | DeleteArchive
+ArchiveCommand: TypeAlias = InsertPassage | InsertPassages | DeletePassage | DeleteArchive
 
 
 def decide(state: Archive, command: ArchiveCommand) -> list[ArchiveEvent]:
@@ -133,6 +140,8 @@ def decide(state: Archive, command: ArchiveCommand) -> list[ArchiveEvent]:
     match command:
         case InsertPassage():
             return _insert(state, command)
+        case InsertPassages(passages=passages):
+            return _insert_all(state, passages)
         case DeletePassage():
             return _delete(state, command)
         case DeleteArchive():
@@ -160,6 +169,25 @@ def _insert(state: Archive, command: InsertPassage) -> list[ArchiveEvent]:
     }
     kept = {name: value for name, value in given.items() if value is not None}
     return [PassageInserted(passage_id=command.passage_id, text=command.text, **kept)]
+
+
+def _insert_all(state: Archive, passages: tuple[InsertPassage, ...]) -> list[ArchiveEvent]:
+    """Insert each after those before it, so that bounds hold for all of them together.
+
+    A refusal says which it is about, unless there is one alone.
+    """
+    facts: list[ArchiveEvent] = []
+    for number, passage in enumerate(passages):
+        try:
+            inserted = _insert(state, passage)
+        except Refused as error:
+            if len(passages) == 1:
+                raise
+            raise Refused(f"passages[{number}]: {error}") from error
+        for fact in inserted:
+            state = evolve(state, fact, 0)
+        facts += inserted
+    return facts
 
 
 def _check_text(text: str) -> None:

@@ -3,12 +3,14 @@
 from typing import Final, Literal, TypeAlias
 
 from domain.event import Value
-from domain.streams import CONVERSATION, RUN
+from domain.streams import CONSOLIDATION, CONVERSATION, RUN
 
 # Letta's own defaults (contract sections 13.1 and 13.3).
 FREQUENCY_DEFAULT: Final = 5
 MAX_STEPS_DEFAULT: Final = 10
 LABEL_DEFAULT: Final = "human"
+FREQUENCY_MAX: Final = 10_000
+MAX_STEPS_MAX: Final = 50
 
 ConsolidationTrigger: TypeAlias = Literal["user", "turns", "compaction"]
 # `applied`: the block was changed; `proposed`: it will be if somebody accepts.
@@ -51,6 +53,11 @@ def conversation_of(consolidation_id: str) -> str:
 def conversation_doing(run_id: str) -> str:
     """Name the conversation that a run is in if it does a consolidation."""
     return f"{CONVERSATION}-{run_id.split('-', 1)[1]}"
+
+
+def consolidation_of(run_id: str) -> str:
+    """Name the consolidation that a run does if it does one."""
+    return f"{CONSOLIDATION}-{run_id.split('-', 1)[1]}"
 
 
 def run_of(consolidation_id: str) -> str:

@@ -1,8 +1,8 @@
 """Agents as a file: the `.af` form of JSON, in which they are moved from one server to another.
 
 A file names what is in it by ids of its own (`agent-0`, `block-1`, `message-2`). What the form has no
-place for is under the key `everlog`: an agent's other conversations and its archive, and which reply
-broke off. Readers that do not know the key pass over it, as this one does with keys it does not know.
+place for is under the key `everlog`: an agent's other conversations and its archive, how its memory is
+consolidated, and which reply broke off. Readers that do not know the key pass over it, as this one does with keys it does not know.
 """
 
 from collections.abc import Iterable
@@ -12,6 +12,12 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from domain.run import ToolStatus
+from domain.sleeptime import (
+    FREQUENCY_DEFAULT,
+    FREQUENCY_MAX,
+    MAX_STEPS_DEFAULT,
+    MAX_STEPS_MAX,
+)
 
 AGENTS_MAX: Final = 32
 BLOCKS_MAX: Final = 64
@@ -212,9 +218,24 @@ class FileEmbedding(Read):
     handle: Handle | None = None
 
 
-class AgentRemarks(Read):
-    """What the form has no place for: an agent's other conversations, and its archive."""
+class FileSleeptime(Read):
+    """How an agent's memory is consolidated, if it is."""
 
+    frequency: Annotated[int, Field(ge=1, le=FREQUENCY_MAX)] = FREQUENCY_DEFAULT
+    after_compaction: bool = True
+    block_label: Name | None = None
+    max_steps: Annotated[int, Field(ge=1, le=MAX_STEPS_MAX)] = MAX_STEPS_DEFAULT
+    require_acceptance: bool = False
+    model: Handle | None = None
+
+
+class AgentRemarks(Read):
+    """What the form has no place for.
+
+    An agent's other conversations, its archive, and how its memory is consolidated.
+    """
+
+    sleeptime: FileSleeptime | None = None
     conversations: Annotated[tuple[FileConversation, ...], Field(max_length=CONVERSATIONS_MAX)] = ()
     passages: Annotated[tuple[FilePassage, ...], Field(max_length=MESSAGES_MAX)] = ()
 
@@ -244,9 +265,9 @@ class FileAgent(Read):
     tool_rules: Annotated[tuple[FileRule, ...], Field(max_length=TOOLS_MAX)] | None = None
     messages: Messages = ()
     in_context_message_ids: Ids | None = None
+    enable_sleeptime: bool | None = None
     everlog: AgentRemarks | None = None
     # What is not taken, and said to be so.
-    enable_sleeptime: bool | None = None
     tool_exec_environment_variables: Document | None = None
     secrets: Any = None
     source_ids: Things | None = None

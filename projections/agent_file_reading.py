@@ -7,10 +7,10 @@ cannot be taken is named with its place, never passed over in silence.
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final, TypeAlias, cast
+from typing import TypeAlias, cast
 
 from domain.content import Image, InputPart, OutputPart, Text, ToolCall, text_of
-from domain.conversation import SaidMessage, SaidReply, SaidReturn
+from domain.conversation import SaidMessage, SaidReply, SaidReturn, denial_of
 from projections.agent_file import (
     CALLS_MAX,
     BadFile,
@@ -26,7 +26,6 @@ from projections.parts import stored_parts
 from projections.summary import summary_in
 
 Said: TypeAlias = SaidMessage | SaidReply
-DENIED: Final = "The user denied this tool call."
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +199,7 @@ class _Reader:
                 reply.approved.add(name)
             else:
                 reply.denied.add(name)
-                words = f"{DENIED} Reason: {one.reason}" if one.reason else DENIED
-                reply.answered[name] = SaidReturn(name, words, said_at=at)
+                reply.answered[name] = SaidReturn(name, denial_of(one.reason), said_at=at)
 
     def _return(self, place: str, one: FileReturn, at: datetime | None) -> SaidReturn:
         return SaidReturn(

@@ -12,7 +12,9 @@ from typing import Any, Final, NamedTuple
 from domain.block import BlockSettings
 from domain.event import Recorded
 from domain.run import CalledTool, RunFinished, StepPart, ToolFinished, ToolStarted
+from domain.sleeptime import LABEL_DEFAULT
 from projections.items import Item
+from projections.system import MemoryBlock
 from projections.transcript import INDENT, entries_in, fenced
 
 STORE: Final = "store_memories"
@@ -115,6 +117,14 @@ def within(stretch: Stretch, chars_max: int) -> Stretch:
         if not following or following[0].offset != line.offset:
             kept = place + 1
     return replace(stretch, lines=stretch.lines[:kept])
+
+
+def chosen(blocks: Sequence[MemoryBlock], label: str | None) -> MemoryBlock | None:
+    """Choose the block that a label names; without one `human`, else the first to be written."""
+    wanted = [one for one in blocks if one.settings.label == (label or LABEL_DEFAULT)]
+    if label is None:
+        wanted = [one for one in (*wanted, *blocks) if not one.settings.read_only]
+    return wanted[0] if wanted else None
 
 
 # --- what the model is told -------------------------------------------------------------------

@@ -125,6 +125,7 @@ def input_message(
     event = fact.event
     date = date_of(event.said_at or fact.at)
     common = _common(event.message_id, date, otid=event.otid, run_id=event.run_id)
+    common["name"], common["sender_id"] = event.name, event.sender_id
     if event.approvals is not None:
         return _approval_response(common, event.approvals)
     shown = _content(event.content or "")

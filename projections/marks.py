@@ -130,6 +130,14 @@ class Marks:
         own = (_system_of(one) for one in self.active)
         return max((*self.systems, *(one for one in own if one)), key=_offset, default=None)
 
+    @property
+    def evicted_messages(self) -> int:
+        """How many messages the compactions that hold have evicted, summaries not counted."""
+        held = [one.fact.event for one in self.active]
+        left = (one.audit.messages_before - one.audit.messages_after for one in held)
+        # Each that has a summary put that in their place, and it may have left in its turn.
+        return sum(left) + sum(1 for _ in self.summaries())
+
     def unlists(self, place: int) -> bool:
         """Tell whether a reset took what is at a place out of the lists."""
         return self.unlisted is not None and place <= self.unlisted

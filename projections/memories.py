@@ -33,10 +33,17 @@ class Memory(NamedTuple):
 
 
 def serialize(messages: Sequence[str], context: str) -> str:
-    """Write a memory down, whatever characters it has."""
+    """Write a memory down, whatever characters it has. Raises ValueError if it gets too long."""
     lines = "".join(f"<message>{_escaped(one)}</message>" for one in messages)
     about = f"<context>{_escaped(context)}</context>"
-    return f"<memory><messages>{lines}</messages>{about}</memory>"
+    text = f"<memory><messages>{lines}</messages>{about}</memory>"
+    _check_length(text)
+    return text
+
+
+def _check_length(text: str) -> None:
+    if len(text) > MEMORY_CHARS_MAX:
+        raise ValueError(f"a memory has at most {MEMORY_CHARS_MAX} characters, not {len(text)}")
 
 
 def _escaped(text: str) -> str:
@@ -49,8 +56,7 @@ def deserialize(text: str) -> Memory:
 
     Space between elements is nothing; within a message it is what was said.
     """
-    if len(text) > MEMORY_CHARS_MAX:
-        raise ValueError(f"a memory has at most {MEMORY_CHARS_MAX} characters, not {len(text)}")
+    _check_length(text)
     tokens = _Tokens(text)
     tokens.expect("<memory>")
     messages = tuple(_messages(tokens))

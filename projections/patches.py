@@ -126,7 +126,7 @@ def _of_a_run(fact: Recorded[Any], at: str) -> Iterator[Patch]:
 
 def _told(fact: Recorded[Any], at: str) -> Iterator[Patch]:
     """Index what a fact says, and where it can be looked up."""
-    yield from _said(fact, at)
+    yield from _said(fact)
     match fact.event:
         case MessageQueued() as event:
             yield _located(event.message_id, fact)
@@ -168,7 +168,7 @@ def _archived(
     match event:
         case PassageInserted():
             yield _passage(fact, event, at)
-            yield from _said(fact, at)
+            yield from _said(fact)
         case PassageDeleted():
             key = (fact.stream, event.passage_id)
             yield Patch("passages", key, {"deleted_at": fact.version})
@@ -184,7 +184,7 @@ def _passage(fact: Recorded[Any], event: PassageInserted, at: str) -> Patch:
     return Patch("passages", (fact.stream, event.passage_id), values)
 
 
-def _said(fact: Recorded[Any], at: str) -> Iterator[Patch]:
+def _said(fact: Recorded[Any]) -> Iterator[Patch]:
     said = said_in(fact)
     if said is None:
         return
@@ -193,7 +193,7 @@ def _said(fact: Recorded[Any], at: str) -> Iterator[Patch]:
         "place": said.place,
         "role": said.role,
         "kind": said.kind,
-        "at": at,
+        "at": sortable(said.at),
         "text": said.text,
         "terms": " ".join(terms),
         "words": len(terms),
@@ -215,6 +215,8 @@ def _conversation_started(
     values |= columns_of(event.settings, event.settings.model_fields_set)
     if event.isolated is not None:
         values |= columns_of(event, ["isolated"])
+    if event.parent is not None:
+        values |= {"parent_id": event.parent.conversation_id, "parent_at": event.parent.at}
     yield Patch("conversations", (fact.stream,), {**values, "last_said_at": at})
     yield _shown(system_message_id(fact.stream), fact, fact.at)
 

@@ -1,6 +1,7 @@
 """What is said in a conversation or kept in an archive: each fact's words, as search knows them."""
 
 import re
+from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from domain.archive import PassageInserted
@@ -23,11 +24,12 @@ _QUOTED: Final = frozenset('"\\/')
 
 
 class Said(NamedTuple):
-    """A text: who said it in which form, and the offset that names its item in the window."""
+    """A text: who said it when in which form, and the offset that names its item in the window."""
 
     place: int
     role: Role
     kind: Kind
+    at: datetime
     text: str
 
 
@@ -41,17 +43,21 @@ def said_in(fact: Recorded[Any]) -> Said | None:
 
 def _said_in(fact: Recorded[Any]) -> Said | None:
     match fact.event:
-        case MessageAppended(role="user" | "system" | "assistant" as role, content=content):
-            return Said(fact.version, role, "words", text_of(content or ""))
+        case MessageAppended(role="user" | "system" | "assistant" as role) as event:
+            text = text_of(event.content or "")
+            return Said(fact.version, role, "words", event.said_at or fact.at, text)
         case PassageInserted(text=text):
-            return Said(fact.version, "assistant", "words", text)
+            return Said(fact.version, "assistant", "words", fact.at, text)
         case StepPart(kind="text") as event:
-            return Said(event.s, "assistant", "words", event.text or "")
+            at = event.said_at or fact.at
+            return Said(event.s, "assistant", "words", at, event.text or "")
         case StepPart(kind="call", call=CalledTool() as call) as event if not _looks_back(call):
-            return Said(event.s, "assistant", "call", f"{call.name} {unescaped(call.arguments)}")
+            text = f"{call.name} {unescaped(call.arguments)}"
+            return Said(event.s, "assistant", "call", event.said_at or fact.at, text)
         case ToolFinished() as event if not _looked_back(event):
             parts = (text_of(event.content), *(event.stdout or ()), *(event.stderr or ()))
-            return Said(fact.version, "tool", "return", "\n".join(filter(None, parts)))
+            text = "\n".join(filter(None, parts))
+            return Said(fact.version, "tool", "return", event.said_at or fact.at, text)
         case _:
             return None
 

@@ -7,14 +7,15 @@ distributed database would shard by. What a fact changes in them is in `patches`
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Final, LiteralString
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
     """A read table: column names with `text` or `bigint`, the key's columns first.
 
-    `long` are columns with an index for equality alone, as their values may be too large for an
+    `partial` are columns with an index of the rows of which a condition is true: a query must have its
+    very words. `long` are columns with an index for equality alone, as their values may be too large for an
     ordered one. `searched` is a column of words with spaces between, by each of which rows are found; its table is
     keyed by (stream, version). A patch gives the columns in `clocked` as milliseconds from now, by the
     database's clock. A table that is not `rebuilt` says something of the present, which no fact knows.
@@ -24,11 +25,15 @@ class Table:
     key: tuple[str, ...]
     columns: Mapping[str, str]
     indexes: tuple[tuple[str, ...], ...] = ()
+    partial: tuple[tuple[LiteralString, LiteralString], ...] = ()
     long: tuple[str, ...] = ()
     searched: str | None = None
     clocked: tuple[str, ...] = ()
     rebuilt: bool = True
 
+
+# Of a run that is not over.
+UNFINISHED: Final[LiteralString] = "status IN ('created', 'running')"
 
 TABLES: Final = MappingProxyType(
     {
@@ -36,6 +41,7 @@ TABLES: Final = MappingProxyType(
         for table in (
             Table(
                 "conversations",
+                # `parent_id` and `parent_at` say where a fork left its parent.
                 ("conversation_id",),
                 {
                     "conversation_id": "text",
@@ -56,8 +62,10 @@ TABLES: Final = MappingProxyType(
                     "isolated": "text",
                     "last_stop_reason": "text",
                     "last_said_at": "text",
+                    "parent_id": "text",
+                    "parent_at": "bigint",
                 },
-                (("agent_id", "created_at"), ("created_at",)),
+                (("agent_id", "created_at"), ("created_at",), ("parent_id", "parent_at")),
             ),
             Table(
                 "runs",
@@ -86,6 +94,8 @@ TABLES: Final = MappingProxyType(
                     "context_window": "bigint",
                 },
                 (("status", "created_at"), ("created_at",), ("callback_due",)),
+                # Few are not over, however many there have been.
+                partial=(("conversation_id", UNFINISHED),),
             ),
             Table(
                 "steps",
@@ -193,7 +203,7 @@ TABLES: Final = MappingProxyType(
                     "created_at": "text",
                     "deleted_at": "bigint",
                 },
-                (("archive_id", "created_at"),),
+                (("archive_id", "created_at"), ("archive_id", "version")),
             ),
             Table(
                 "embeddings",

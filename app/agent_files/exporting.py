@@ -13,6 +13,7 @@ from app.integrity import PAGE_ROWS
 from app.lineages import Chain
 from app.log import Log
 from app.memory import memory_of
+from app.model_settings import as_llm_config
 from app.providers.catalogue import CONTEXT_WINDOW, Catalogue, MalformedHandle, UnknownHandle
 from app.store import Store
 from app.tool_rules import rules_of
@@ -55,6 +56,7 @@ _SAME: Final = frozenset(
         "embedding",
         "message_buffer_autoclear",
         "hidden",
+        "enable_sleeptime",
     }
 )
 
@@ -116,6 +118,8 @@ class AgentExporter:
 
         def written() -> bytes:
             agent.update(_history(self._log.store, wanted, states))
+            if settings.sleeptime is not None:
+                agent["everlog"]["sleeptime"] = settings.sleeptime.model_dump(mode="json")
             if passages:
                 agent["everlog"]["passages"] = [_passage(one) for one in passages]
             return _spelled(agent, blocks, tools, at)
@@ -161,7 +165,6 @@ class AgentExporter:
             "identity_ids": None,
             "tool_exec_environment_variables": {},
             "secrets": None,
-            "enable_sleeptime": settings.enable_sleeptime,
             "files_agents": [],
             "group_ids": [],
             "in_context_message_ids": [],
@@ -186,6 +189,7 @@ class AgentExporter:
             "provider_category": "base",
             "context_window": min(window, settings.context_window_limit or window),
             "put_inner_thoughts_in_kwargs": False,
+            **as_llm_config(settings.model_settings),
         }
 
     def _tools(self, settings: AgentSettings) -> list[Json]:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from app.agent_files.settings import Conversion
+from app.agent_files.settings import Conversion, completed
 from app.agent_files.windows import Evicting, eviction_of
 from app.execute import Execute
 from app.history_lines import Batch, Gathered, spelled_out
@@ -167,7 +167,10 @@ def _conversations(
         here = f"{place}.everlog.conversations[{n}]"
         told = told_by(one.messages, one.in_context_message_ids, here, left_out)
         names = set(ConversationSettings.model_fields)
-        settings = ConversationSettings(**one.model_dump(include=names, exclude_none=True))
+        known = one.model_dump(include=names, exclude_none=True)
+        if settings := completed(here, one.model_settings):
+            known["model_settings"] = settings
+        settings = ConversationSettings(**known)
         stream = derived_id(CONVERSATION, f"{agent_id}/{n}")
         yield PlannedConversation(stream, False, settings, one.archived, told, _batches(told))
 

@@ -12,7 +12,8 @@ from app.providers.catalogue import Catalogue, MalformedHandle, Resolved, Unknow
 from app.tool_rules import EXIT_LOOP, REQUIRES_APPROVAL
 from app.tools import Toolbox
 from domain.agent import AgentSettings
-from projections.agent_file import AgentFile, BadFile, FileAgent, FileTool
+from domain.sleeptime import Sleeptime
+from projections.agent_file import AgentFile, BadFile, FileAgent, FileSleeptime, FileTool
 from projections.agent_file_parts import LeftOut
 from projections.system import DEFAULT_SYSTEM
 
@@ -30,6 +31,7 @@ _SAME: Final = (
     "context_window_limit",
     "message_buffer_autoclear",
     "hidden",
+    "enable_sleeptime",
 )
 _NOT_HERE: Final[Mapping[str, str]] = {
     "groups": "agents are imported one by one, in no group",
@@ -91,6 +93,8 @@ class Conversion:
             given["embedding"] = embedding
         if settings := self._model_settings(place, agent, resolved):
             given["model_settings"] = settings
+        if agent.remarks.sleeptime is not None:
+            given["sleeptime"] = self._sleeptime(place, agent.remarks.sleeptime)
         self._tell_of(place, agent)
         return AgentSettings(**given), resolved
 
@@ -111,21 +115,21 @@ class Conversion:
         handle = self.wishes.model or agent.model or _older_handle(agent)
         if handle is None:
             raise BadFile(f"{place}.model", "the agent has no model; send one with the file: model")
+        return handle, self._resolved(f"{place}.model", handle)
+
+    def _resolved(self, place: str, handle: str) -> Resolved:
         try:
-            return handle, self.catalogue.resolve(handle)
+            return self.catalogue.resolve(handle)
         except (UnknownHandle, MalformedHandle) as error:
-            raise NoModel(f"{place}.model", handle, self.catalogue.known()) from error
+            raise NoModel(place, handle, self.catalogue.known()) from error
 
     def _model_settings(
         self, place: str, agent: FileAgent, resolved: Resolved
     ) -> dict[str, Any] | None:
         """Take settings over for the vendor that they were written for."""
-        if not agent.model_settings:
+        settings = completed(place, agent.model_settings)
+        if settings is None:
             return None
-        try:
-            settings = _MODEL_SETTINGS.validate_python(agent.model_settings)
-        except ValidationError as error:
-            raise _bad(f"{place}.model_settings", error) from error
         written_for = settings["provider_type"]
         if self.wishes.model is None or written_for == resolved.provider_type:
             return settings
@@ -145,6 +149,17 @@ class Conversion:
             others = {name: value for name, value in wanted.sent.items() if name != "model"}
             wanted = CompactionSettingsIn(**others)
         return initial(handle, wanted, self.percentage).model_dump()
+
+    def _sleeptime(self, place: str, sent: FileSleeptime) -> Sleeptime:
+        """Take over how memory is consolidated; by the agent's new model if its own is not to be had."""
+        at = f"{place}.everlog.sleeptime.model"
+        given = sent.model_dump()
+        if self.wishes.model is not None and not self._is_known(sent.model):
+            self.left_out.add(at, f"{sent.model} is not to be had; the agent's new model does it")
+            given["model"] = None
+        elif sent.model is not None:
+            self._resolved(at, sent.model)
+        return Sleeptime(**given)
 
     def _is_known(self, handle: str | None) -> bool:
         try:
@@ -188,9 +203,6 @@ class Conversion:
     # --- what is not taken ----------------------------------------------------------------
 
     def _tell_of(self, place: str, agent: FileAgent) -> None:
-        if agent.enable_sleeptime:
-            words = "left out: turn it on for the imported agent, if it is wanted"
-            self.left_out.add(f"{place}.enable_sleeptime", words)
         if agent.tool_exec_environment_variables or agent.secrets:
             self.left_out.add(f"{place}.secrets", "left out: no tool here reads them")
         for name in ("source_ids", "folder_ids", "files_agents"):
@@ -198,6 +210,16 @@ class Conversion:
                 self.left_out.add(f"{place}.{name}", "left out: files are not kept here")
         if agent.identity_ids:
             self.left_out.add(f"{place}.identity_ids", "left out: there are no identities here")
+
+
+def completed(place: str, settings: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Give a model's settings with the defaults filled in. Raises BadFile."""
+    if not settings:
+        return None
+    try:
+        return _MODEL_SETTINGS.validate_python(settings)
+    except ValidationError as error:
+        raise _bad(f"{place}.model_settings", error) from error
 
 
 def _older_handle(agent: FileAgent) -> str | None:

@@ -200,6 +200,13 @@ def _statements_of(table: Table) -> Iterator[sql.Composed]:
         yield sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} ({})").format(
             _name(f"{table.name}_by_{'_'.join(index)}"), _name(table.name), _names(index)
         )
+    for column, condition in table.partial:
+        yield sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} ({}) WHERE {}").format(
+            _name(f"{table.name}_partly_by_{column}"),
+            _name(table.name),
+            _name(column),
+            sql.SQL(condition),
+        )
     for column in table.long:
         # An ordered index refuses a value of more than a third of a page; a hash takes any.
         yield sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} USING hash ({})").format(
@@ -211,6 +218,10 @@ def _statements_of(table: Table) -> Iterator[sql.Composed]:
             "CREATE INDEX IF NOT EXISTS {} ON {} USING gin (string_to_array({}, ' '))"
         ).format(
             _name(f"{table.name}_by_{table.searched}"), _name(table.name), _name(table.searched)
+        )
+        # What is everywhere is found by going back from the newest, and not put in order first.
+        yield sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} (at, version)").format(
+            _name(f"{table.name}_by_at"), _name(table.name)
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final, LiteralString, TypeVar, cast
 from psycopg.rows import dict_row
 
 from app.mapper import Row
-from app.postgres.arrays import encoded, texts
+from app.postgres.arrays import bigints, encoded, texts
 from app.postgres.bell import PostgresBell
 from app.postgres.connections import (
     ConnectionLost,
@@ -20,7 +20,7 @@ from app.postgres.connections import (
 from app.postgres.inserting import NOW_MS, ByShard, Inserting, OneStatement, chains_of
 from app.postgres.schema import found_in, note_rebuilt, servers_on
 from app.postgres.shards import Shards
-from app.store import MARKS, VERSION_MAX, Bell, Pieces, Sealed, Terms
+from app.store import MARKS, VERSION_MAX, Bell, Pieces, Sealed, Stretch, Terms
 from projections.columns import Scalar
 from projections.patches import Patch
 from projections.search_ranks import Mention, Posting
@@ -36,16 +36,26 @@ _SELECT: Final = (
 _NO_DELTAS: Final = "AND topic <> 'step.delta' "
 # A piece names its stream, so that a distributed database asks one shard alone.
 _PIECE: Final = f"({_SELECT}{_NO_DELTAS}AND topic = ANY(%s))"
+_FIRST: Final = "ORDER BY originator_version LIMIT %s"
+# A distributed database has no such join: there a stretch is a statement, to one shard.
+_EACH: Final = (
+    "SELECT asked.number, found.* FROM unnest(%s::text[], %s::bigint[], %s::bigint[]) "
+    "WITH ORDINALITY AS asked (stream, after, upto, number) CROSS JOIN LATERAL "
+    "(SELECT originator_id, originator_version, topic, state FROM stored_events "
+    "WHERE originator_id = asked.stream AND originator_version > asked.after "
+    "AND originator_version <= asked.upto {}) AS found ORDER BY asked.number, originator_version"
+)
 # A statement's parameters are bounded.
 PIECES_MAX: Final = 500
 _SEARCH: Final = (
     "(SELECT {} AS term, version, words FROM texts WHERE stream = %s AND version <= %s "
     "AND string_to_array(terms, ' ') @> %s ORDER BY version DESC LIMIT %s)"
 )
-_MENTIONS: Final = (
-    "SELECT stream, version, words FROM texts WHERE string_to_array(terms, ' ') @> %s {}"
-    "ORDER BY at DESC, version DESC LIMIT %s"
-)
+_HAVING: Final = "SELECT stream, version, words FROM texts WHERE string_to_array(terms, ' ') @> %s "
+MENTIONS: Final = f"{_HAVING}ORDER BY at DESC, version DESC LIMIT %s"
+# Not by the index: a word that is common elsewhere may be rare in these streams, and all that is in
+# others would be gone through for it.
+_MENTIONS_IN: Final = f"{_HAVING}AND stream = ANY(%s) ORDER BY at || '' DESC, version DESC LIMIT %s"
 _UNATTENDED: Final[LiteralString] = (
     "SELECT DISTINCT runs.conversation_id FROM runs "  # noqa: S608 - our own words
     "LEFT JOIN leases ON leases.work = runs.conversation_id "
@@ -164,6 +174,26 @@ class PostgresStore:
             found += map(Row._make, self._rows(" UNION ALL ".join([_PIECE] * len(some)), params))
         return sorted(found, key=attrgetter("version"))
 
+    def each(
+        self, stretches: Sequence[Stretch], *, topics: Collection[str] = (), limit: int = -1
+    ) -> list[list[Row]]:
+        """Read of each stretch the first rows of some types, or of all, in order; -1 is no limit."""
+        wanted = "AND topic = ANY(%s) " if topics else ""
+        params = (*((texts([*topics]),) if topics else ()), None if limit < 0 else limit)
+        if isinstance(self.inserting, ByShard):
+            sql = f"{_SELECT}{wanted}{_FIRST}"
+            return [[*map(Row._make, self._rows(sql, (*one, *params)))] for one in stretches]
+        found: list[list[Row]] = [[] for _ in stretches]
+        given = (
+            texts([one.stream for one in stretches]),
+            bigints([one.after for one in stretches]),
+            bigints([one.upto for one in stretches]),
+        )
+        rows = self._rows(_EACH.format(f"{wanted}{_FIRST}"), (*given, *params))
+        for number, stream, version, topic, state in rows:
+            found[int(number) - 1].append(Row(stream, version, topic, state))
+        return found
+
     def marked(self, stream: str, upto: int = VERSION_MAX) -> list[Row]:
         """Read the facts that change what is in a stream's window beside its messages, in order."""
         sql = f"{_SELECT}AND {MARKS} ORDER BY originator_version"
@@ -187,11 +217,11 @@ class PostgresStore:
         """Find for each wanted term the newest texts of some streams, or of all, that have it."""
         found: list[list[Mention]] = []
         for terms in wanted:
-            params: list[object] = [texts(terms.split()), limit]
-            if streams is not None:
-                params.insert(1, texts(streams))
-            sql = _MENTIONS.format("" if streams is None else "AND stream = ANY(%s) ")
-            found.append([*map(Mention._make, self._rows(sql, params))])
+            sql, within = (MENTIONS, ()) if streams is None else (_MENTIONS_IN, (texts(streams),))
+            params = (texts(terms.split()), *within, limit)
+            # Planned anew for each word: a common one is found by going back through the newest
+            # texts, a rare one by its index and then put in order.
+            found.append([*map(Mention._make, self._rows(sql, params, prepare=False))])
         return found
 
     def said(self, stream: str, upto: int = VERSION_MAX) -> list[int]:
@@ -217,9 +247,13 @@ class PostgresStore:
         sql = "SELECT id, head, hash FROM streams WHERE id > %s ORDER BY id LIMIT %s"
         return cast("list[tuple[str, int, bytes]]", self._rows(sql, (after, limit)))
 
-    def _rows(self, sql: str, params: Sequence[object]) -> list[tuple[Any, ...]]:
+    def _rows(
+        self, sql: str, params: Sequence[object], *, prepare: bool | None = None
+    ) -> list[tuple[Any, ...]]:
         query = sql.encode()
-        return self._reading(lambda one: one.execute(query, params, binary=True).fetchall())
+        return self._reading(
+            lambda one: one.execute(query, params, prepare=prepare, binary=True).fetchall()
+        )
 
     def _reading(self, read: Callable[[PatientConnection], Answer]) -> Answer:
         """Read, a second time if the connection had died since it was last used."""

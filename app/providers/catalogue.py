@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
 
 from app.providers import ModelCard, Provider
-from app.providers.demo import DemoProvider
+from app.providers.demo import DEMO_MODELS, DemoProvider
 from app.providers.vendors import AnthropicProvider, claude_window
 
 CONTEXT_WINDOW: Final = 128_000
@@ -39,13 +39,26 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """How one kind of provider is reached. One without a key variable needs no key."""
+    """How one kind of provider is reached. One without a key variable needs no key.
+
+    `models` are all that it has, None where only the vendor knows.
+    """
 
     provider_type: str
     key_variable: str | None
     base_url_variable: str | None
     construct: Callable[[Access], Provider]
     window_of: Callable[[str], int | None]
+    models: frozenset[str] | None = None
+
+    def may_have(self, model: str) -> bool:
+        """Tell whether a model is one of its, as far as is known here."""
+        return self.models is None or model in self.models
+
+    @property
+    def handles(self) -> list[str]:
+        """What there is to name before any vendor was asked: its models' handles, or its prefix."""
+        return [f"{self.provider_type}/{name}" for name in sorted(self.models or {"…"})]
 
 
 def _demo(access: Access) -> Provider:
@@ -62,7 +75,7 @@ def _unknown_window(_name: str) -> None:
 
 
 ROWS: Final = (
-    Row("demo", None, None, _demo, _unknown_window),
+    Row("demo", None, None, _demo, _unknown_window, DEMO_MODELS),
     Row("anthropic", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", _anthropic, claude_window),
 )
 
@@ -76,7 +89,10 @@ class MalformedHandle(Exception):
 
 
 class UnknownHandle(Exception):
-    """A handle of a provider that does not exist or has no key. `known` are handles that work."""
+    """A handle of a model or provider that there is not, or of one without a key.
+
+    `known` are handles that work.
+    """
 
     def __init__(self, handle: str, known: list[str]) -> None:
         super().__init__(f"Handle {handle} not found, must be one of {known}.")
@@ -113,7 +129,7 @@ class Catalogue:
         if not (provider_type and separator and model):
             raise MalformedHandle(handle)
         row = self._rows.get(provider_type)
-        if row is None:
+        if row is None or not row.may_have(model):
             raise UnknownHandle(handle, self.known())
         window, source = self._window_of(row, handle, model)
         return Resolved(handle, self._provider_of(row), provider_type, model, window, source)
@@ -131,7 +147,8 @@ class Catalogue:
         """Name the handles that are certain to resolve: those listed, or their providers' prefix."""
         listed = sorted(self._cards)
         prefixes = {card.provider_type for card in self._cards.values()}
-        return listed + [f"{name}/…" for name in self._rows if name not in prefixes]
+        unlisted = [row for name, row in self._rows.items() if name not in prefixes]
+        return listed + [handle for row in unlisted for handle in row.handles]
 
     async def models(self) -> tuple[ModelCard, ...]:
         """List the models of every provider that has what it needs."""

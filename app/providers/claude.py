@@ -1,8 +1,10 @@
 """Anthropic's models through the vendor library. Importing this takes seconds: see `vendors`."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from functools import lru_cache
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
 import httpx2
@@ -15,12 +17,14 @@ from pydantic_ai.output import OutputObjectDefinition
 from pydantic_ai.profiles.anthropic import AnthropicModelProfile
 from pydantic_ai.providers.anthropic import AnthropicProvider
 
+from app.model_settings import asked as asked_for
 from app.providers import Delta, ModelError, Reply, Wire
 from app.providers.failures import failure_of
 from app.providers.keeping import Keeping
 from app.providers.reading import Reader
 from app.providers.rendering import mentioned_tools, messages_of, tools_of
-from projections.turns import ModelRequest
+from domain.content import Reasoning, Redacted, ToolResult
+from projections.turns import ModelRequest, Turn, TurnPart
 
 VENDOR: Final = "anthropic"
 # The SDK wants one even for a request that it will not get to send.
@@ -32,6 +36,14 @@ LIST_TIMEOUT_S: Final = 5.0
 MODELS_MAX: Final = 64
 MAX_OUTPUT_TOKENS: Final = 4096
 THINKING_BUDGET_TOKENS: Final = 1024
+# They are older than thinking.
+NEVER_THINKING: Final = (
+    "claude-2",
+    "claude-3-5-",
+    "claude-3-haiku",
+    "claude-3-opus",
+    "claude-3-sonnet",
+)
 
 # From 2026-10-21 on, the API answers a request with any `temperature` with 400. The version before
 # still takes one, for the models that have one.
@@ -96,7 +108,7 @@ class Claude:
 
     def _rendered(self, request: ModelRequest) -> Rendered:
         model = self._model(request.model)
-        settings = settings_of(request.settings, model.profile)
+        settings = settings_of(request, model.profile)
         parameters = parameters_of(request, model.profile)
         if not request.tools and parameters.function_tools:
             settings["tool_choice"] = "none"
@@ -156,18 +168,26 @@ def _client(
     )
 
 
-def settings_of(asked: Mapping[str, Any], profile: AnthropicModelProfile) -> AnthropicModelSettings:
-    """Render the caller's settings, refusing by name what the model would not honour."""
-    given = {name: value for name, value in asked.items() if value is not None}
+def settings_of(request: ModelRequest, profile: AnthropicModelProfile) -> AnthropicModelSettings:
+    """Render the caller's settings, refusing by name what the model would not honour.
+
+    Of the settings that are as they are by default, the model is only told to think, and only if
+    that goes with the others and with what was said: the API takes no temperature while a model
+    thinks, no less than 1024 tokens to think with, and no beginning in the middle of a reply. The
+    other defaults are Anthropic's own, or another vendor's.
+    """
+    said, given = request.settings, asked_for(request.settings)
     for name in sorted(given.keys() - _SETTINGS):
         raise _refused(name, given[name], "is not a setting of Anthropic's API")
     settings = AnthropicModelSettings(max_tokens=_max_tokens(given, profile))
-    if "parallel_tool_calls" in given:
-        settings["parallel_tool_calls"] = given["parallel_tool_calls"]
+    if (parallel := said.get("parallel_tool_calls")) is not None:
+        settings["parallel_tool_calls"] = parallel
     if "effort" in given:
         settings["anthropic_effort"] = given["effort"]
     if "thinking" in given:
-        _set_thinking(settings, given["thinking"], profile)
+        _set_thinking(settings, given, profile)
+    elif _thinks_by_default(said) and "temperature" not in given:
+        _set_usual_thinking(settings, request, profile)
     if given.get("temperature", USUAL_TEMPERATURE) != USUAL_TEMPERATURE:
         _set_temperature(settings, given["temperature"], profile)
     return settings
@@ -184,18 +204,68 @@ def _max_tokens(given: Mapping[str, Any], profile: AnthropicModelProfile) -> int
 
 
 def _set_thinking(
-    settings: AnthropicModelSettings, thinking: Any, profile: AnthropicModelProfile
+    settings: AnthropicModelSettings, given: Mapping[str, Any], profile: AnthropicModelProfile
 ) -> None:
+    thinking = given["thinking"]
     match thinking:
         case {"type": "enabled"} if profile.get("anthropic_disallows_budget_thinking"):
             raise _refused("thinking", thinking, "is not for this model: set `effort` instead")
         case {"type": "enabled"}:
             budget = thinking.get("budget_tokens", THINKING_BUDGET_TOKENS)
             settings["anthropic_thinking"] = {"type": "enabled", "budget_tokens": budget}
+            settings["max_tokens"] = _room_beside(budget, given, profile)
         case {"type": "disabled"}:
             settings["anthropic_thinking"] = {"type": "disabled"}
         case _:
             raise _refused("thinking", thinking, "has a type other than enabled or disabled")
+
+
+def _room_beside(budget: Any, given: Mapping[str, Any], profile: AnthropicModelProfile) -> int:
+    """Give the most tokens of a reply, thoughts included; who says nothing of it has enough."""
+    room = _max_tokens(given, profile)
+    if not isinstance(budget, int):
+        raise _refused("budget_tokens", budget, "is not a whole number")
+    if "max_output_tokens" not in given and budget >= room:
+        room = budget + MAX_OUTPUT_TOKENS
+        room = min(room, profile.get("anthropic_max_output_tokens") or room)
+    if budget >= room:
+        raise _refused("budget_tokens", budget, f"leaves no room in a reply of {room} tokens")
+    return room
+
+
+def _thinks_by_default(said: Mapping[str, Any]) -> bool:
+    return said.get("provider_type") == VENDOR and said.get("thinking") is not None
+
+
+def _set_usual_thinking(
+    settings: AnthropicModelSettings, request: ModelRequest, profile: AnthropicModelProfile
+) -> None:
+    """Have a model think that was not told otherwise, if it can, in the way that it takes."""
+    if request.model.startswith(NEVER_THINKING):
+        return
+    if profile.get("anthropic_disallows_budget_thinking"):
+        settings["anthropic_thinking"] = {"type": "adaptive"}
+        return
+    room = settings.get("max_tokens", MAX_OUTPUT_TOKENS)
+    if room > THINKING_BUDGET_TOKENS and not _replies_without_thought(request.turns):
+        budget = THINKING_BUDGET_TOKENS
+        settings["anthropic_thinking"] = {"type": "enabled", "budget_tokens": budget}
+
+
+def _replies_without_thought(turns: Sequence[Turn]) -> bool:
+    """Tell whether a reply goes on with what its calls gave that did not begin with a thought."""
+    began: list[TurnPart] = []
+    for role, spoken in groupby(reversed(turns), key=attrgetter("role")):
+        parts = [part for turn in spoken for part in turn.parts]
+        if role == "assistant":
+            began = parts
+        elif not any(isinstance(part, ToolResult) for part in parts):
+            break
+    return bool(began) and not any(_is_thought(part) for part in began)
+
+
+def _is_thought(part: TurnPart) -> bool:
+    return isinstance(part, Redacted) or (isinstance(part, Reasoning) and bool(part.signature))
 
 
 def _set_temperature(
@@ -203,17 +273,20 @@ def _set_temperature(
 ) -> None:
     if profile.get("anthropic_disallows_sampling_settings"):
         raise _refused("temperature", temperature, f"is not {USUAL_TEMPERATURE}, the model's only")
+    if settings.get("anthropic_thinking", {}).get("type") == "enabled":
+        raise _refused("temperature", temperature, "is not for a model that thinks")
     settings["temperature"] = temperature
     settings["extra_headers"] = {"anthropic-version": VERSION_WITH_TEMPERATURE}
 
 
 def parameters_of(request: ModelRequest, profile: AnthropicModelProfile) -> ModelRequestParameters:
     """Render the tools, and the schema that a reply must have."""
-    strict = bool(request.settings.get("strict"))
+    given = asked_for(request.settings)
+    strict = bool(given.get("strict"))
     if strict and not profile.get("supports_json_schema_output"):
         raise _refused("strict", strict, "is not for this model")
     tools = tools_of(request.tools or mentioned_tools(request), strict=strict)
-    output = _output_of(request.settings.get("response_format"), profile)
+    output = _output_of(given.get("response_format"), profile)
     if output is None:
         return ModelRequestParameters(function_tools=tools)
     return ModelRequestParameters(function_tools=tools, output_mode="native", output_object=output)

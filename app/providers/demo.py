@@ -33,6 +33,7 @@ WORDS_PER_BREATH: Final = 4  # without a delay, the loop gets its turn once per 
 _WORDS = re.compile(r"\S+\s*")
 _CALL = re.compile(r"\bcall ([\w-]+)\s*")
 _DISPLAY_NAMES: Final = {"echo": "Demo: at once", "steady": "Demo: a word at a time"}
+DEMO_MODELS: Final = frozenset(_DISPLAY_NAMES)
 
 
 class DemoProvider:

@@ -187,19 +187,30 @@ class Connection:
         for _ in range(TRIES):
             if self._link is not None and not self._link.ended:
                 return self._link
-            await self.refresh()
+            await self._try()
         why = f" ({self.problem})" if self.problem else ""
         raise ToolFailed(f"The MCP server {self.name!r} is away{why}. The tool was not run.")
 
-    async def refresh(self) -> None:
-        """Have the tools listed anew, or the connection tried again; wait a little for it."""
+    async def refresh(self) -> bool:
+        """Have the tools listed anew; tell whether they were.
+
+        If not, they stay as they were listed last, and the server is away.
+        """
+        for _ in range(TRIES):
+            if await self._try():
+                return True
+        return False
+
+    async def _try(self) -> bool:
+        """Have the server reached, if it is not, and its tools listed; wait a little for it."""
         self._tried.clear()
         self._woken.set()
         try:
             async with asyncio.timeout(PATIENCE_S):
                 await self._tried.wait()
         except TimeoutError:
-            return
+            return False
+        return self.connected
 
     # --- its task -------------------------------------------------------------------------
 

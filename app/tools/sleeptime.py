@@ -4,7 +4,7 @@ They are those of a consolidation's own conversation: what they store is stored 
 and what they write is a draft until the run is over.
 """
 
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 from app.tools import Call, ToolFailed
 from app.tools.arguments import whole_number
@@ -19,6 +19,14 @@ LINE_MAX: Final = 2**31
 CONTEXT_CHARS_MAX: Final = 4_000
 
 
+class Piece(NamedTuple):
+    """Lines `first` to `last`, both included, and the memory that they are kept as."""
+
+    first: int
+    last: int
+    text: str
+
+
 class Work(Protocol):
     """What a consolidation has to do with, found by the conversation that a call is in."""
 
@@ -26,8 +34,8 @@ class Work(Protocol):
         """Give the numbered lines. Raises ToolFailed if there is nothing to consolidate here."""
         ...
 
-    async def keep(self, call: Call, number: int, text: str) -> None:
-        """Put a text into the agent's archive, once for each call and number. Raises ToolFailed."""
+    async def keep(self, call: Call, number: int, piece: Piece) -> None:
+        """Put a piece into the agent's archive, once for its lines. Raises ToolFailed."""
         ...
 
     async def chars_max(self, call: Call) -> int:
@@ -98,7 +106,7 @@ class StoreMemories:
         problems: list[str] = []
         for number, chunk in enumerate(pieces):
             try:
-                await self._work.keep(call, number, memory_of(chunk, lines))
+                await self._work.keep(call, number, piece_of(chunk, lines))
             except ToolFailed as error:
                 problems.append(f"Piece {number} was not stored: {error}")
         told = told_of_stored(len(pieces) - len(problems), len(pieces), problems)
@@ -107,7 +115,7 @@ class StoreMemories:
         return f"{told}\nNow bring the block up to date with `{RETHINK}`, then call `{FINISH}`."
 
 
-def memory_of(chunk: Any, lines: tuple[Line, ...]) -> str:
+def piece_of(chunk: Any, lines: tuple[Line, ...]) -> Piece:
     """Write a piece of the lines down as a memory. Raises ToolFailed for one that there is not."""
     if not isinstance(chunk, dict):
         raise ToolFailed("an object with start_index, end_index and context is needed")
@@ -124,7 +132,11 @@ def memory_of(chunk: Any, lines: tuple[Line, ...]) -> str:
     context = sent.get("context")
     if not isinstance(context, str) or len(context) > CONTEXT_CHARS_MAX:
         raise ToolFailed(f"context: a string of at most {CONTEXT_CHARS_MAX} characters is needed")
-    return serialize([line.said for line in lines[first : last + 1]], context)
+    try:
+        text = serialize([line.said for line in lines[first : last + 1]], context)
+    except ValueError as error:
+        raise ToolFailed(str(error)) from None
+    return Piece(first, last, text)
 
 
 class RethinkMemory:

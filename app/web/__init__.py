@@ -72,4 +72,4 @@ ENDPOINTS = [
 def routes(services: Callable[[], Services]) -> list[BaseRoute]:
     """Give every route; `services` is asked at each request, when the server is running."""
     done = [route_of(call, services) for call in ENDPOINTS]
-    return [*done, openapi_route(ENDPOINTS), *absent.routes()]
+    return [absent.count_route(), *done, openapi_route(ENDPOINTS), *absent.routes()]

@@ -1,11 +1,13 @@
 """What Letta had and Everlog has not: each call is answered with what to do instead.
 
-A route of ours always comes first, so a line here that is no longer true is never reached.
+A route of ours always comes first, but for counts, so a line here that is no longer true is never
+reached.
 """
 
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -69,12 +71,6 @@ ABSENT: Final = (
     Absent("GET", "/v1/runs/{run_id}/metrics", "Use GET /v1/runs/{run_id} and its /usage instead."),
     Absent("GET", "/v1/steps/{step_id}/trace", _TRACES),
     Absent(
-        "GET",
-        "/v1/steps/{step_id}/metrics",
-        "Durations of steps are not summed up here; use the times of its facts, "
-        "GET /v1/conversations/{conversation_id}/events, instead.",
-    ),
-    Absent(
         "PATCH",
         "/v1/steps/{step_id}/feedback",
         "Feedback is not kept here; use a store of your own, by the step's id, instead.",
@@ -115,6 +111,17 @@ ABSENT: Final = (
     *_all_under("/v1/providers", _PROVIDERS),
     *_all_under("/v1/jobs", "Use runs, GET /v1/runs/, instead."),
 )
+# What older clients have counted; of the rest that is absent, its count is, too.
+COUNTED: Final = (
+    "agents",
+    "archives",
+    "blocks",
+    "conversations",
+    "messages",
+    "runs",
+    "steps",
+    "tools",
+)
 
 
 def routes() -> list[BaseRoute]:
@@ -122,9 +129,30 @@ def routes() -> list[BaseRoute]:
     return [_route_of(row) for row in ABSENT]
 
 
+def count_route() -> Route:
+    """Give the route of all counts. It stands before the others: `count` is nobody's id."""
+    return Route("/v1/{collection}/count", _turn_down_count, methods=["GET"], name="absent counts")
+
+
+async def _turn_down_count(request: Request) -> Response:
+    collection: str = request.path_params["collection"]
+    if collection in COUNTED:
+        return _turned_down(
+            f"Nothing is counted here; use the list, GET /v1/{collection}/, page by page instead."
+        )
+    for row in ABSENT:
+        if row.path == f"/v1/{collection}":
+            return _turned_down(row.instead)
+    raise HTTPException(404)
+
+
+def _turned_down(instead: str) -> Response:
+    return json_response(501, {"detail": f"NOT_IMPLEMENTED: {instead}"}, NO_RETRY)
+
+
 def _route_of(row: Absent) -> Route:
     async def turn_down(_: Request) -> Response:
-        return json_response(501, {"detail": f"NOT_IMPLEMENTED: {row.instead}"}, NO_RETRY)
+        return _turned_down(row.instead)
 
     methods = METHODS if row.method == "*" else (row.method,)
     return Route(row.path, turn_down, methods=list(methods), name=f"absent {row.path}")

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -9,6 +10,7 @@ from starlette.requests import Request
 from app.compaction_settings import complete
 from app.history import Page, messages_page
 from app.memory import memory_of
+from app.model_settings import as_llm_config
 from app.providers.catalogue import CONTEXT_WINDOW, MalformedHandle, UnknownHandle
 from app.tool_rules import rules_of
 from app.web.agent_bodies import (
@@ -42,7 +44,6 @@ NOT_SHOWN_AS_STORED: Final = {
     "terminal_tools",
     "tools",
 }
-NOT_FOUND: Final = 404
 ALL: Final = frozenset({"agent.blocks", "agent.managed_group", "agent.tags", "agent.tools"})
 
 
@@ -80,15 +81,46 @@ async def shown_agent(
     services: Services, row: dict[str, Any], include: frozenset[str]
 ) -> AgentAnswer:
     """Give the agent of a row with some relations filled in. Raises 404 if it has gone since."""
-    state = await living_agent(services, row["agent_id"])
+    shown = await shown_agents(services, [row], include)
+    if not shown:
+        raise missing_agent(row["agent_id"])
+    shown[0].message_ids = await window_ids(services, default_conversation(row["agent_id"]))
+    return shown[0]
+
+
+async def shown_agents(
+    services: Services, rows: Sequence[dict[str, Any]], include: frozenset[str]
+) -> list[AgentAnswer]:
+    """Give the agents of a list, but those that have been deleted since it was read.
+
+    What is in their windows is not told: each would have to be folded.
+    """
+    ids = [row["agent_id"] for row in rows]
+    states, last_runs = await asyncio.gather(
+        services.execute.agents(ids), _last_runs(services, ids)
+    )
+    return [
+        await _shown(services, row, state, include, last_runs.get(row["agent_id"]))
+        for row, state in zip(rows, states, strict=True)
+        if state.settings is not None and not state.deleted
+    ]
+
+
+async def _shown(
+    services: Services,
+    row: dict[str, Any],
+    state: Agent,
+    include: frozenset[str],
+    last_run: tuple[str, str] | None,
+) -> AgentAnswer:
     settings = state.settings
     if settings is None:
         raise missing_agent(row["agent_id"])
-    wanted = "agent.blocks" in include
-    blocks = await memory_blocks(services, state) if wanted else []
+    blocks = await memory_blocks(services, state) if "agent.blocks" in include else []
     known = settings.model_dump(exclude=NOT_SHOWN_AS_STORED)
     own = default_conversation(row["agent_id"])
     approval = "agent.pending_approval" in include
+    completed_at, stop_reason = last_run or (None, None)
     return AgentAnswer(
         id=row["agent_id"],
         blocks=blocks,
@@ -102,38 +134,28 @@ async def shown_agent(
         else None,
         llm_config=_llm_config(services, settings),
         compaction_settings=compaction_settings_of(services, settings),
-        message_ids=await window_ids(services, own),
         pending_approval=await pending_approval(services, own) if approval else None,
         created_at=row["created_at"],
         updated_at=row["updated_at"],
-        **await _last_run(services, row["agent_id"]),
+        last_run_completion=None if completed_at is None else datetime.fromisoformat(completed_at),
+        last_stop_reason=stop_reason,
         **known,
     )
 
 
-async def shown_agents(
-    services: Services, rows: Sequence[dict[str, Any]], include: frozenset[str]
-) -> list[AgentAnswer]:
-    """Give the agents of a list, but those that have been deleted since it was read."""
-    shown: list[AgentAnswer] = []
-    for row in rows:
-        try:
-            shown.append(await shown_agent(services, row, include))
-        except ApiError as error:
-            if error.status != NOT_FOUND:
-                raise
-    return shown
-
-
-async def _last_run(services: Services, agent_id: str) -> dict[str, Any]:
-    """Tell when a run of an agent was over last, in whichever conversation, and why it ended."""
+async def _last_runs(services: Services, agent_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Tell when a run of each agent was over last, in whichever conversation, and why it ended."""
+    if not agent_ids:
+        return {}
     rows = await services.log.query(
-        "SELECT last_run_completion, last_stop_reason FROM conversations WHERE agent_id = ? "
-        "AND deleted = 0 AND last_run_completion IS NOT NULL "
-        "ORDER BY last_run_completion DESC LIMIT 1",
-        (agent_id,),
+        "SELECT agent_id, max(last_run_completion || ' ' || last_stop_reason) AS last_run "  # noqa: S608 - only marks
+        f"FROM conversations WHERE agent_id IN ({', '.join('?' * len(agent_ids))}) "
+        "AND deleted = 0 AND last_run_completion IS NOT NULL GROUP BY agent_id",
+        agent_ids,
     )
-    return rows[0] if rows else {}
+    # What is joined is of one run: its moment has always the same length.
+    ended = ((row["agent_id"], row["last_run"].partition(" ")) for row in rows)
+    return {agent_id: (completed_at, reason) for agent_id, (completed_at, _, reason) in ended}
 
 
 async def pending_approval(services: Services, stream: str) -> ApprovalRequestMessage | None:
@@ -177,6 +199,7 @@ def _llm_config(services: Services, settings: AgentSettings) -> LlmConfigAnswer:
         handle=settings.model,
         display_name=name,
         provider_name=provider,
+        **as_llm_config(settings.model_settings),
     )
 
 

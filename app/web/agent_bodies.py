@@ -132,7 +132,7 @@ class CreateAgent(AgentFields):
 
 
 class UpdateAgent(AgentFields):
-    """What to change; null changes nothing."""
+    """What to change; null changes nothing. `model_settings` take the place of all that there were."""
 
 
 Relation: TypeAlias = Literal[
@@ -207,7 +207,7 @@ class MemoryAnswer(Answer):
 
 
 class LlmConfigAnswer(Answer):
-    """A model as old clients read it."""
+    """A model as old clients read it, and of its settings what is set."""
 
     model: str
     model_endpoint_type: str
@@ -219,11 +219,30 @@ class LlmConfigAnswer(Answer):
     provider_category: str = "base"
     temperature: float | None = None
     max_tokens: int | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: str | None = None
+    enable_reasoner: bool | None = None
+    max_reasoning_tokens: int | None = None
+    effort: str | None = None
+    verbosity: str | None = None
+    response_format: dict[str, Any] | None = None
+    strict: bool | None = None
+    tool_call_parser: str | None = None
     put_inner_thoughts_in_kwargs: bool = False
+    compatibility_type: str | None = None
+    frequency_penalty: float | None = None
+    model_wrapper: str | None = None
+    return_logprobs: bool | None = None
+    return_token_ids: bool | None = None
+    tier: str | None = None
+    top_logprobs: int | None = None
 
 
 class AgentAnswer(Answer):
-    """An agent as clients see it. `message_ids` are in the window of its own conversation."""
+    """An agent as clients see it.
+
+    `message_ids` are in the window of its own conversation; in lists they are null.
+    """
 
     id: str
     name: str
@@ -241,7 +260,7 @@ class AgentAnswer(Answer):
     identity_ids: list[str] = Field(default_factory=list)
     identities: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
     secrets: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
-    message_ids: list[str] = Field(default_factory=list)
+    message_ids: list[str] | None = None
     description: str | None = None
     metadata: dict[str, Any] | None = None
     timezone: str | None = None
@@ -261,3 +280,17 @@ class AgentAnswer(Answer):
     updated_at: datetime | None = None
     created_by_id: str | None = None
     last_updated_by_id: str | None = None
+    # Nothing here has these; clients find all of an agent's keys there.
+    last_run_duration_ms: int | None = None
+    multi_agent_group: dict[str, Any] | None = None
+    response_format: dict[str, Any] | None = None
+    tool_exec_environment_variables: list[dict[str, Any]] = Field(
+        default_factory=list[dict[str, Any]]
+    )
+    max_files_open: int | None = None
+    per_file_view_window_char_limit: int | None = None
+    project_id: str | None = None
+    template_id: str | None = None
+    base_template_id: str | None = None
+    deployment_id: str | None = None
+    entity_id: str | None = None

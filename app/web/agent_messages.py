@@ -7,6 +7,7 @@ from starlette.requests import Request
 
 from app.addresses import Forbidden, check_url
 from app.agent_history import AgentPage, Place, agent_messages_page, place_at
+from app.holders import LISTED_OR_FORKED
 from app.web.agent_answers import living_agent, pending_approval
 from app.web.cancelling import cancelled, cancelled_at
 from app.web.endpoint import AgentId, endpoint
@@ -21,6 +22,8 @@ from app.web.sending import accept, checked_mode, send
 from app.web.services import Services
 from app.web.stream import SSE_TYPE
 from domain.errors import NotFound, Waiting
+from domain.run import RunType
+from domain.streams import default_conversation, system_message_id
 from projections.answer import LettaResponse
 from projections.letta import only
 from projections.wire import Message
@@ -33,9 +36,13 @@ async def create_agent_message(
     checked_mode(body)
     stream, state = await conversation_at(services, agent_id, None, begin=True)
     try:
-        return await send(services, stream, state, body, request)
+        return await send(services, stream, state, body, request, run_type=_run_type(body))
     except Waiting as error:
         raise await _pending(services, stream, error) from error
+
+
+def _run_type(body: AgentMessages) -> RunType:
+    return "send_message_streaming" if body.streaming else "send_message"
 
 
 async def _pending(services: Services, stream: str, error: Waiting) -> ApiError:
@@ -55,7 +62,7 @@ async def stream_agent_message(
     """Send messages to an agent and follow its answer as a stream."""
     stream, state = await conversation_at(services, agent_id, None, begin=True)
     streaming = body.model_copy(update={"streaming": True})
-    return await send(services, stream, state, streaming, request)
+    return await send(services, stream, state, streaming, request, run_type=_run_type(streaming))
 
 
 async def create_agent_message_async(
@@ -66,7 +73,10 @@ async def create_agent_message_async(
         _check_callback(services, body.callback_url)
     stream, state = await conversation_at(services, agent_id, None, begin=True)
     background = body.model_copy(update={"background": True, "streaming": False})
-    command = command_of(background, keys_of(body, request.headers), body.callback_url)
+    keys = keys_of(body, request.headers)
+    command = command_of(
+        background, keys, run_type="send_message_async", callback=body.callback_url
+    )
     run = await accept(services, stream, state, command, request)
     shown = await shown_run(services, run.run_id)
     # A new one is shown as it was taken in: by now it may be under way, or over.
@@ -92,10 +102,13 @@ async def list_agent_messages(
         after, before = None, after  # as in a conversation's list: both walk to older ones
     newest_first = query.order == "desc" or (before is not None and after is None)
     page = AgentPage(agent_id, limit=query.limit, newest_first=newest_first)
-    if after is not None:
-        page = replace(page, after=await _place(services, agent_id, after))
-    if before is not None:
-        page = replace(page, before=await _place(services, agent_id, before))
+    try:
+        if after is not None:
+            page = replace(page, after=await _place(services, agent_id, after))
+        if before is not None:
+            page = replace(page, before=await _place(services, agent_id, before))
+    except Unbegun:
+        return []  # there is nothing beside the prompt
     log = services.log
     found = await log.in_reader(lambda: agent_messages_page(log.store, page))
     if not found and after is None and before is None:
@@ -119,13 +132,18 @@ async def _of_one(
 
 
 async def _place(services: Services, agent_id: str, message_id: str) -> Place:
-    """Give the place of a message of an agent. Raises 404."""
+    """Give the place of a message of an agent.
+
+    Raises 404, Unbegun for the prompt that is shown before anybody has written to the agent.
+    """
     rows = await services.log.query(
-        "SELECT stream, version FROM locators JOIN conversations "
+        "SELECT stream, version FROM locators JOIN conversations "  # noqa: S608 - our own words
         "ON conversations.conversation_id = locators.stream "
-        "WHERE locators.id = ? AND conversations.agent_id = ? AND conversations.deleted = 0",
+        f"WHERE locators.id = ? AND conversations.agent_id = ? AND {LISTED_OR_FORKED}",
         (message_id, agent_id),
     )
+    if not rows and message_id == system_message_id(default_conversation(agent_id)):
+        raise Unbegun(agent_id)
     if not rows:
         raise ApiError(404, f"Message not found with id={message_id}")
     stream, offset = rows[0]["stream"], rows[0]["version"]
@@ -169,6 +187,7 @@ AS_ACCEPTED: Final = {
     "status": "created",
     "stop_reason": None,
     "completed_at": None,
+    "ttft_ns": None,
     "total_duration_ns": None,
 }
 MESSAGES: Final = "/v1/agents/{agent_id}/messages"

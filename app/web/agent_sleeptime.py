@@ -1,5 +1,7 @@
 """What a request says of an agent's sleep-time memory, and how it is shown."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from app.web.agent_bodies import AgentFields
@@ -12,10 +14,10 @@ from domain.streams import derived_id
 GROUP: Final = "group"
 
 
-def sleeptime_changes(
-    services: Services, body: AgentFields, now: AgentSettings | None = None
-) -> dict[str, Any]:
-    """Give what a request says of it as settings, over those there are. Raises 404 for a model."""
+def sleeptime_merge(
+    services: Services, body: AgentFields
+) -> Callable[[AgentSettings | None], dict[str, Any]]:
+    """Give how a request changes it, over whatever there is. Raises 404 for a model."""
     sent: dict[str, Any] = {}
     if body.sleeptime_settings is not None:
         sent = body.sleeptime_settings.model_dump(exclude_unset=True, exclude_none=True)
@@ -23,6 +25,10 @@ def sleeptime_changes(
         sent["frequency"] = body.sleeptime_agent_frequency
     if "model" in sent:
         services.catalogue.resolve(sent["model"])
+    return partial(_changes, sent)
+
+
+def _changes(sent: dict[str, Any], now: AgentSettings | None) -> dict[str, Any]:
     if not sent:
         return {}
     known = None if now is None else now.sleeptime

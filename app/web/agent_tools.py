@@ -1,7 +1,8 @@
 """The tools of an agent: which of the server's it has, and which of those need the client's word."""
 
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Sequence, Set
+from functools import partial
+from typing import Any, Final, TypeAlias
 
 from starlette.requests import Request
 
@@ -25,26 +26,42 @@ RUNS_ONLY: Final = (
 )
 
 
-def tool_changes(
-    services: Services, body: AgentFields, now: AgentSettings | None
-) -> dict[str, Any]:
-    """Give what a request says of tools as settings. Raises 404 for a tool that there is not.
+Named: TypeAlias = tuple[str, ...] | None
+
+
+def tool_merge(
+    services: Services, body: AgentFields, now: AgentSettings | None = None
+) -> Callable[[AgentSettings | None], dict[str, Any]]:
+    """Give how what a request says of tools changes settings. Raises 404 for a tool that there is not.
 
     A tool that the agent has already is taken even if it is away. Of Letta's rules those are known
     that ask for approval and that end the turn; others are 501.
     """
-    had, gated = ((), ()) if now is None else (now.tools, now.approval_tools)
-    changes: dict[str, Any] = {}
+    had = () if now is None else now.tools
+    tools: Named = None
     if body.tools is not None or body.tool_ids is not None:
-        changes["tools"] = _tools(services, body, had)
+        tools = _tools(services, body, had)
     if body.tool_rules is not None:
-        _check_rules(services, body.tool_rules, {*had, *changes.get("tools", ())})
-        gated = _named_by(body.tool_rules, REQUIRES_APPROVAL)
+        _check_rules(services, body.tool_rules, {*had, *(tools or ())})
+    by_default = frozenset(name for name in tools or () if services.toolbox.gates(name))
+    return partial(_changes, tools, body.tool_rules, by_default)
+
+
+def _changes(
+    tools: Named,
+    rules: Sequence[ToolRule] | None,
+    by_default: Set[str],
+    now: AgentSettings | None,
+) -> dict[str, Any]:
+    """Lay them over what there is; a tool that is new to the agent may need approval by default."""
+    had, gated = ((), ()) if now is None else (now.tools, now.approval_tools)
+    changes: dict[str, Any] = {} if tools is None else {"tools": tools}
+    if rules is not None:
+        gated = _named_by(rules, REQUIRES_APPROVAL)
         changes["approval_tools"] = gated
-        changes["terminal_tools"] = _named_by(body.tool_rules, EXIT_LOOP)
-    fresh = [name for name in changes.get("tools", ()) if name not in had]
-    if default := [name for name in fresh if services.toolbox.gates(name)]:
-        changes["approval_tools"] = tuple(dict.fromkeys((*gated, *default)))
+        changes["terminal_tools"] = _named_by(rules, EXIT_LOOP)
+    if fresh := [name for name in tools or () if name in by_default and name not in had]:
+        changes["approval_tools"] = tuple(dict.fromkeys((*gated, *fresh)))
     return changes
 
 

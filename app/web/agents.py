@@ -1,6 +1,7 @@
 """Agents: create, retrieve, list, update, delete."""
 
 import asyncio
+from functools import partial
 from typing import Any, Final
 from uuid import uuid4
 
@@ -26,8 +27,8 @@ from app.web.agent_bodies import (
     RetrieveAgent,
     UpdateAgent,
 )
-from app.web.agent_sleeptime import sleeptime_changes
-from app.web.agent_tools import tool_changes
+from app.web.agent_sleeptime import sleeptime_merge
+from app.web.agent_tools import tool_merge
 from app.web.blocks import changes_of, new_block, shown_block
 from app.web.conversations import put_an_end
 from app.web.endpoint import AgentId, endpoint
@@ -35,6 +36,7 @@ from app.web.errors import ApiError, NotYet
 from app.web.lookups import conversation_at
 from app.web.message_bodies import MessageIn
 from app.web.pages import Selection
+from app.web.recompiling import recompile_own
 from app.web.services import Services
 from domain import agent as domain
 from domain.agent import AgentSettings
@@ -46,6 +48,8 @@ from projections.system import DEFAULT_SYSTEM
 DELETE_PAGE: Final = 100
 # What a new agent can do with its memory, unless it is made without.
 BASE_TOOLS: Final = ("conversation_search", "memory_insert", "memory_replace")
+# What of an agent its system prompt is compiled from.
+COMPILED: Final = frozenset({"system", "block_ids"})
 # The key of the run that an agent's first messages come in with.
 INITIAL: Final = "initial"
 LAST_RUN: Final = (
@@ -76,8 +80,8 @@ async def create_agent(services: Services, body: CreateAgent) -> AgentAnswer:
         "name": f"agent-{agent_id.rsplit('-', 1)[1]}",
         "system": DEFAULT_SYSTEM,
         **_settings_of(body),
-        **_with_base_tools(tool_changes(services, body, None), body.include_base_tools),
-        **sleeptime_changes(services, body),
+        **_with_base_tools(tool_merge(services, body)(None), body.include_base_tools),
+        **sleeptime_merge(services, body)(None),
         "block_ids": block_ids,
         "compaction_settings": initial(
             body.model, body.compaction_settings, services.settings.sliding_window_percentage
@@ -160,25 +164,31 @@ async def list_agents(services: Services, query: ListAgents, request: Request) -
 
 
 async def update_agent(services: Services, agent_id: AgentId, body: UpdateAgent) -> AgentAnswer:
-    """Change an agent; conversations keep the prompt they have, runs under way their model."""
+    """Change an agent; its own conversation is told, others keep their prompt, runs their model."""
     _turn_down(body)
     state = await living_agent(services, agent_id)
-    changes = {**_settings_of(body), **tool_changes(services, body, state.settings)}
-    changes |= sleeptime_changes(services, body, state.settings)
+    changes = _settings_of(body)
+    # What rests on the settings there are is worked out when the change is decided: of two at once
+    # none may take back the other.
+    merges = (
+        tool_merge(services, body, state.settings),
+        sleeptime_merge(services, body),
+        partial(_compaction_changes, services, body),
+    )
     if body.model is not None:
         services.catalogue.resolve(body.model)
     if body.block_ids is not None:
         changes["block_ids"] = tuple(dict.fromkeys(body.block_ids))
         found = await asyncio.gather(*(shown_block(services, one) for one in changes["block_ids"]))
         check_labels([one.label for one in found])
-    if state.settings is not None:
-        changes |= _compaction_changes(services, state.settings, body)
-    await do_on_agent(services, agent_id, domain.ChangeAgent(changes))
+    await do_on_agent(services, agent_id, domain.ChangeAgent(changes, merges))
+    if changes.keys() & COMPILED:
+        await recompile_own(services, agent_id)
     return await agent_answer(services, agent_id, ALL)
 
 
 def _compaction_changes(
-    services: Services, now: AgentSettings, body: UpdateAgent
+    services: Services, body: UpdateAgent, now: AgentSettings
 ) -> dict[str, Any]:
     """Change what was sent, and what follows from the model; settings never stored stay so."""
     model = body.model or now.model

@@ -1,9 +1,9 @@
 """Archival memory: passages that an agent keeps outside its window, put in, listed and searched."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import Final
+from uuid import uuid4
 
 from app.archival import FOUND_DEFAULT, Page
 from app.web.agent_answers import living_agent
@@ -23,8 +23,9 @@ from app.web.pages import row_of
 from app.web.search import CorrectionAnswer
 from app.web.services import Services
 from app.web.stream import checked_cursor
+from domain import archive as domain
 from domain.errors import NotFound
-from domain.streams import AGENT, archive_of, is_id, owner_of
+from domain.streams import AGENT, PASSAGE, archive_of, id_of, is_id, owner_of
 from projections.passages import (
     Found,
     Passage,
@@ -48,23 +49,26 @@ async def insert_passage(
 async def inserted(
     services: Services, agent_id: str, bodies: Sequence[InsertPassage]
 ) -> list[PassageAnswer]:
-    """Put texts into an agent's archive. Raises 404, 409 for what does not fit in, 422."""
+    """Put texts into an agent's archive, all or none. Raises 404, 409 for what does not fit, 422."""
     zone = await _zone(services, agent_id)
-    times = [_moment("created_at", body.created_at, zone, since_of) for body in bodies]
-    passages = await asyncio.gather(
-        *(
-            services.archival.insert(
-                agent_id,
-                body.text,
-                tags=body.tags or (),
-                created_at=created_at,
-                metadata=body.metadata,
-                by="user",
-            )
-            for body, created_at in zip(bodies, times, strict=True)
+    several = len(bodies) > 1
+    passages = [
+        domain.InsertPassage(
+            id_of(PASSAGE, uuid4()),
+            body.text,
+            tuple(body.tags or ()),
+            _moment(
+                f"passages[{number}].created_at" if several else "created_at",
+                body.created_at,
+                zone,
+                since_of,
+            ),
+            body.metadata,
         )
-    )
-    return [shown_passage(one) for one in passages]
+        for number, body in enumerate(bodies)
+    ]
+    made = await services.archival.insert_all(agent_id, passages, by="user")
+    return [shown_passage(one) for one in made]
 
 
 async def list_passages(

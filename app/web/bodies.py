@@ -119,7 +119,10 @@ class CreateConversation(Body):
 
 
 class UpdateConversation(Body):
-    """What to change; null changes nothing, as in the original."""
+    """What to change; null changes nothing, as in the original.
+
+    `model_settings` take the place of all that there were.
+    """
 
     summary: Name | None = None
     description: Name | None = None
@@ -182,18 +185,25 @@ def _split(sent: Any) -> Any:
 FactType: TypeAlias = Annotated[str, AfterValidator(_known)]
 
 
+LIMIT_OF_FACTS: Final = (
+    "How many facts a page has. Server-sent events end after so many if it is sent, and else have no "
+    "limit."
+)
+
+
 class ListFacts(Body):
     """Which facts: those with `after < offset < before` and `since <= at < until`.
 
     `order=desc` begins at the newest. With `Accept: text/event-stream` they are sent as
-    server-sent events, and from then on as they happen unless `follow=false`.
+    server-sent events, and from then on as they happen unless `follow=false`; the stream ends after
+    `limit` of them if one is sent.
     """
 
     after: Annotated[int, Field(ge=0, le=OFFSET_MAX)] = 0
     before: Annotated[int, Field(ge=1, le=OFFSET_MAX)] | None = None
     since: Moment | None = None
     until: Moment | None = None
-    limit: Annotated[int, Field(ge=0, le=PAGE_MAX)] = 100
+    limit: Annotated[int, Field(ge=0, le=PAGE_MAX, description=LIMIT_OF_FACTS)] = 100
     order: Order = "asc"
     types: Annotated[list[FactType], BeforeValidator(_split), Field(max_length=64)] | None = None
     follow: bool = True

@@ -1,17 +1,19 @@
 """Consolidations of memory as requests and answers hold them."""
 
 from datetime import datetime
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
 from app.web.block_bodies import Label
 from app.web.bodies import OFFSET_MAX, Answer, Body, Cursor, Handle, Limit, Order
 from app.web.message_bodies import AnyConversationId
-from domain.sleeptime import MAX_STEPS_DEFAULT, ConsolidationOutcome, ConsolidationTrigger
-
-MAX_STEPS_MAX: Final = 50
-FREQUENCY_MAX: Final = 10_000
+from domain.sleeptime import (
+    FREQUENCY_MAX,
+    MAX_STEPS_MAX,
+    ConsolidationOutcome,
+    ConsolidationTrigger,
+)
 
 Status: TypeAlias = ConsolidationOutcome | Literal["running", "accepted", "rejected"]
 MaxSteps: TypeAlias = Annotated[int, Field(ge=1, le=MAX_STEPS_MAX)]
@@ -52,7 +54,7 @@ class ConsolidateBody(Body):
 
     conversation_id: AnyConversationId | None = None
     block_label: Label | None = None
-    max_steps: MaxSteps = MAX_STEPS_DEFAULT
+    max_steps: MaxSteps | None = None
     require_acceptance: bool | None = None
     since: Annotated[int, Field(ge=0, le=OFFSET_MAX)] | None = None
     model: Handle | None = None

@@ -30,7 +30,7 @@ from domain.conversation import (
     QueueConsolidation,
     SettleProposal,
 )
-from domain.errors import NotFound
+from domain.errors import KeyReused, NotFound
 from domain.sleeptime import Sleeptime
 from domain.streams import CONSOLIDATION, derived_id, id_of, pattern_of
 from projections.columns import Scalar
@@ -45,7 +45,8 @@ async def consolidate_agent(
 ) -> ConsolidationAnswer:
     """Have what was said in a conversation worked into its agent's memory, by a run of its own.
 
-    An Idempotency-Key names the consolidation, so that the same one is done once.
+    An Idempotency-Key names the consolidation, so that the same one is done once. Its run is queued
+    when it is its turn: those of one agent are done one after the other.
     """
     asked = body or ConsolidateBody()
     agent = await living_agent(services, agent_id)
@@ -58,13 +59,23 @@ async def consolidate_agent(
         id_of(CONSOLIDATION, uuid4()) if name is None else derived_id(CONSOLIDATION, name)
     )
     known = await _row(services, agent_id, consolidation_id)
-    if known is None:
-        await _check_material(services, stream, state, asked.since)
-        terms = _terms(None if agent.settings is None else agent.settings.sleeptime, asked)
-        command = QueueConsolidation(consolidation_id, terms, asked.since)
-        await services.execute(stream, command, "user")
-        await services.consolidating.advance(stream)
+    if known is not None:
+        _check_same(asked, await _fact(services, known, known["queued_at"]))
+        return await _shown(services, known)
+    await _check_material(services, stream, state, asked.since)
+    terms = _terms(None if agent.settings is None else agent.settings.sleeptime, asked)
+    command = QueueConsolidation(consolidation_id, terms, asked.since)
+    await services.execute(stream, command, "user")
+    await services.consolidating.advance(stream)
     return await _answer(services, agent_id, consolidation_id)
+
+
+def _check_same(asked: ConsolidateBody, known: ConsolidationQueued) -> None:
+    """Check that a key stands for the request that it stood for before. Raises KeyReused."""
+    was = {**known.terms.model_dump(), "since": known.after}
+    sent = _sent(asked)
+    if any(was[name] != value for name, value in sent.items()):
+        raise KeyReused("Idempotency-Key", known.run_id)
 
 
 async def _source(
@@ -93,9 +104,13 @@ async def _check_material(
 
 def _terms(own: Sleeptime | None, asked: ConsolidateBody) -> Sleeptime:
     """Merge what is asked for over what the agent has."""
-    wanted = {"block_label", "max_steps", "require_acceptance", "model"}
-    sent = asked.model_dump(include=wanted, exclude_none=True, exclude_unset=True)
+    sent = {name: value for name, value in _sent(asked).items() if name != "since"}
     return (own or Sleeptime()).model_copy(update=sent)
+
+
+def _sent(asked: ConsolidateBody) -> dict[str, Any]:
+    """Give what is asked for beside the conversation."""
+    return asked.model_dump(exclude={"conversation_id"}, exclude_none=True)
 
 
 # --- what there was ---------------------------------------------------------------------------
@@ -234,8 +249,11 @@ async def accept_consolidation(
     base = proposal.base_version if sent is None else sent
     block_id = proposal.block_id or ""
     change = ChangeBlock({"value": proposal.value}, base, proposal.cause)
-    facts = await carry_out(services, block_id, change)
-    version = facts[0].version if facts else (await services.execute.block(block_id)).version
+    await carry_out(services, block_id, change)
+    version = await services.consolidating.version_of(proposal)
+    if version is None:  # the block says just that already, by somebody else's word
+        version = (await services.execute.block(block_id)).version
+    await services.consolidating.make_known(source)
     command = SettleProposal(consolidation_id, accepted=True, version=version)
     await services.execute(source, command, "user")
     return await _answer(services, agent_id, consolidation_id)
@@ -245,7 +263,14 @@ async def reject_consolidation(
     services: Services, agent_id: AgentId, consolidation_id: ConsolidationId
 ) -> ConsolidationAnswer:
     """Turn down what a consolidation proposed; the block stays as it is."""
-    source, _ = await _proposal(services, agent_id, consolidation_id)
+    source, proposal = await _proposal(services, agent_id, consolidation_id)
+    version = await services.consolidating.version_of(proposal)
+    if version is not None:
+        # It was being accepted when the server stopped.
+        words = (
+            f"CONFLICT: {consolidation_id} is in the block since its version {version}; accept it."
+        )
+        raise ApiError(409, words, headers=NO_RETRY)
     await services.execute(source, SettleProposal(consolidation_id, accepted=False), "user")
     return await _answer(services, agent_id, consolidation_id)
 

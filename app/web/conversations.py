@@ -229,7 +229,7 @@ async def delete_conversation(services: Services, conversation_id: ConversationI
         await living_conversation(services, conversation_id)
     except NotFound:
         # A deletion that was cut short before its blocks is taken up.
-        await drop_copies(services.execute, await services.execute.conversation(conversation_id))
+        await _drop_copies(services, conversation_id)
         raise
     await put_an_end(services, conversation_id)
 
@@ -237,7 +237,12 @@ async def delete_conversation(services: Services, conversation_id: ConversationI
 async def put_an_end(services: Services, conversation_id: str) -> None:
     """Delete a conversation, and then the blocks that only it had. Raises NotFound."""
     await services.execute(conversation_id, DeleteConversation(), "user")
-    await drop_copies(services.execute, await services.execute.conversation(conversation_id))
+    await _drop_copies(services, conversation_id)
+
+
+async def _drop_copies(services: Services, conversation_id: str) -> None:
+    state = await services.execute.conversation(conversation_id)
+    await drop_copies(services.execute, state.isolated)
 
 
 ROOT: Final = "/v1/conversations/"

@@ -67,17 +67,19 @@ async def update_core_block(
 
 
 async def attach_block(services: Services, agent_id: AgentId, block_id: BlockId) -> AgentAnswer:
-    """Put a block into an agent's memory."""
+    """Put a block into an agent's memory; its own conversation is told, others keep their prompt."""
     fresh = await shown_block(services, block_id)
     present = await _core_blocks(services, agent_id)
     check_labels([fresh.label, *(one.label for one in present if one.id != block_id)])
     await do_on_agent(services, agent_id, domain.AttachBlock(block_id))
+    await recompile_own(services, agent_id)
     return await agent_answer(services, agent_id, ALL)
 
 
 async def detach_block(services: Services, agent_id: AgentId, block_id: BlockId) -> AgentAnswer:
-    """Take a block out of an agent's memory."""
+    """Take a block out of an agent's memory; its own conversation is told, others keep their prompt."""
     await do_on_agent(services, agent_id, domain.DetachBlock(block_id))
+    await recompile_own(services, agent_id)
     return await agent_answer(services, agent_id, ALL)
 
 

@@ -25,7 +25,7 @@ from app.web.errors import Invalid
 from app.web.lookups import audited_stream, existing_stream
 from app.web.message_bodies import AnyConversationId
 from app.web.services import Services
-from app.web.stream import SSE_TYPE, EventStream, checked_cursor, facts_stream
+from app.web.stream import SSE_TYPE, EventStream, Wanted, checked_cursor, facts_stream
 from domain.events import DELTA
 from projections.shown_window import WindowAnswer, shown
 
@@ -71,8 +71,10 @@ async def _facts(services: Services, stream: str, query: ListFacts, request: Req
     types = frozenset(query.types) if query.types else None
     if SSE_TYPE in request.headers.get("accept", ""):
         after = await _start(services, stream, query, request)
-        pieces = await facts_stream(services, stream, after, types, follow=query.follow)
-        return EventStream(pieces)
+        # A page has a limit in any case; a stream, if one was asked for.
+        limit = query.limit if "limit" in query.model_fields_set else VERSION_MAX
+        wanted = Wanted(types, limit, query.follow)
+        return EventStream(await facts_stream(services, stream, after, wanted))
     head = await checked_cursor(services, stream, query.after)
     page = partial(_page, services.log.store, stream, query, types)
     rows = await services.log.in_reader(page)

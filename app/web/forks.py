@@ -1,25 +1,31 @@
 """Forks: a conversation that goes on from another one's past, which it shares and does not copy."""
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 from uuid import uuid4
 
 from pydantic import Field
 from starlette.requests import Request
 
+from app.block_history import block_when
 from app.branching import parent_after
 from app.lineages import parent_at
 from app.log import utc_now
-from app.memory import compile_system
+from app.mapper import revive
+from app.memory import Isolated, compile_system, drop_copies, isolate
+from app.store import Store
 from app.web.bodies import OFFSET_MAX, Body, ConversationAnswer, Cursor
 from app.web.conversations import retrieve_conversation
 from app.web.endpoint import MessageId, endpoint
 from app.web.errors import Invalid
-from app.web.lookups import conversation_at, living_conversation
+from app.web.lookups import conversation_at
 from app.web.message_bodies import AnyConversationId
 from app.web.requests import KEY_HEADER, checked_key
 from app.web.services import Services
 from app.web.stream import checked_cursor
 from app.windows import marks_at
+from domain.block import Block
 from domain.conversation import (
     Conversation,
     ConversationSettings,
@@ -30,6 +36,9 @@ from domain.conversation import (
 )
 from domain.errors import Refused
 from domain.streams import CONVERSATION, derived_id, id_of, is_default
+from projections.system import MemoryBlock
+
+NOW: Final = datetime.max.replace(tzinfo=UTC)
 
 
 class ForkAt(Body):
@@ -53,7 +62,8 @@ async def fork_conversation(
 ) -> ConversationAnswer:
     """Begin a conversation that has this one's past, up to an offset, and a future of its own.
 
-    Its system prompt is compiled now. An Idempotency-Key gives it its id, so that it begins once.
+    Its system prompt is compiled now. Blocks that this one has to itself, it has copies of. An
+    Idempotency-Key gives it its id, so that it begins once.
     """
     if body is not None:
         query = query.model_copy(update=body.model_dump(exclude_none=True))
@@ -62,19 +72,27 @@ async def fork_conversation(
     source, state = await conversation_at(services, conversation_id, query.agent_id)
     key = request.headers.get(KEY_HEADER)
     fork_id = id_of(CONVERSATION, uuid4()) if key is None else named(source, checked_key(key))
+    if key is not None and (await services.execute.conversation(fork_id)).agent_id is not None:
+        return await retrieve_conversation(services, fork_id)
     parent = await _parent(services, source, query)
+    isolated = await _isolated(services, fork_id, parent)
     agent_id = state.agent_id or ""
-    system = await _system(services, fork_id, agent_id, parent)
+    system = await _system(services, fork_id, agent_id, parent, isolated)
     settings = _settings(source, state, hidden=query.hidden)
-    command = StartConversation(agent_id, system, settings, parent)
+    command = StartConversation(agent_id, system, settings, parent, isolated=isolated)
     try:
         await services.execute.fork(fork_id, command, parent, "user")
     except Refused:
         # A key that is known: what it stands for has begun. Anything else is a refusal.
-        if (await services.execute.conversation(fork_id)).agent_id is None:
+        begun = await services.execute.conversation(fork_id)
+        await drop_copies(services.execute, _without(isolated, begun.isolated))
+        if begun.agent_id is None:
             raise
-        await living_conversation(services, fork_id)
     return await retrieve_conversation(services, fork_id)
+
+
+def _without(some: Isolated, others: Isolated) -> Isolated:
+    return {key: one for key, one in some.items() if others.get(key) != one}
 
 
 def named(source: str, key: str) -> str:
@@ -92,12 +110,44 @@ async def _parent(services: Services, source: str, query: ForkAt) -> Parent:
     return await services.log.in_reader(lambda: parent_at(store, source, at or head))
 
 
-async def _system(services: Services, fork_id: str, agent_id: str, parent: Parent) -> System:
+async def _isolated(services: Services, fork_id: str, parent: Parent) -> Isolated:
+    """Copy the blocks that the parent has to itself, as they were when its offset was recorded.
+
+    After its last offset that is as they are now. One that was gone by then is gone here as well.
+    The offset is in the copies' ids: a request that is sent again after a crash may begin the fork
+    further on, and must not find copies of what was before.
+    """
+    known = (await services.execute.conversation(parent.conversation_id)).isolated
+    if not known:
+        return {}
+    store = services.log.store
+    then = await services.log.in_reader(lambda: _blocks_then(store, parent, known))
+    blocks = [
+        MemoryBlock(block_id, one.version, one.settings)
+        for block_id, one in then.items()
+        if one.settings is not None and not one.deleted
+    ]
+    return {**known, **await isolate(services.execute, blocks, f"{fork_id}/{parent.at}")}
+
+
+def _blocks_then(store: Store, parent: Parent, isolated: Isolated) -> Mapping[str, Block]:
+    """Give the copies of a fork's parent by what they were made from. Blocks."""
+    stream, at = parent.conversation_id, parent.at
+    rows = store.read(stream, after=at - 1, limit=2)
+    moment = revive(rows[0]).at if len(rows) > 1 else NOW
+    return {block_id: block_when(store, copy, moment) for block_id, copy in isolated.items()}
+
+
+async def _system(
+    services: Services, fork_id: str, agent_id: str, parent: Parent, isolated: Isolated
+) -> System:
     """Compile the prompt from memory as it is now; what had been evicted is counted on."""
     store, source = services.log.store, parent.conversation_id
     marks = await services.log.in_reader(lambda: marks_at(store, source, parent.at))
-    counts = Counts() if marks.system is None else marks.system.system.counts
-    return await compile_system(services.execute, agent_id, fork_id, utc_now(), counts)
+    counts = Counts(messages=marks.evicted_messages)
+    return await compile_system(
+        services.execute, agent_id, fork_id, utc_now(), counts, isolated=isolated
+    )
 
 
 def _settings(source: str, state: Conversation, *, hidden: bool | None) -> ConversationSettings:

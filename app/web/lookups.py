@@ -1,5 +1,6 @@
 """From ids to what they name, in the read tables; what is not there, or no more, is a 404."""
 
+import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -8,18 +9,20 @@ from app.history import begin_of
 from app.lineages import Chain
 from app.log import utc_now
 from app.memory import compile_system
+from app.tail import Closed
 from app.web.endpoint import checked_run_id
 from app.web.errors import ApiError
 from app.web.services import Services
 from domain.conversation import (
+    IMPORT,
     Conversation,
     ConversationSettings,
     Counts,
     Lineage,
     StartConversation,
-    System,
 )
 from domain.errors import NotFound, Refused
+from domain.sleeptime import consolidation_of, conversation_doing
 from domain.streams import (
     AGENT,
     CONVERSATION,
@@ -28,9 +31,21 @@ from domain.streams import (
     is_id,
     system_message_id,
 )
+from projections.tables import UNFINISHED
 
 # What an agent's own conversation is called in paths.
 DEFAULT: Final = "default"
+# A run with its agent, and the offset at which a model was first called for it: what was imported
+# was said elsewhere.
+RUNS: Final = (
+    "SELECT runs.*, conversations.agent_id, "  # noqa: S608 - our own words
+    "(SELECT min(steps.version) FROM steps WHERE steps.conversation_id = runs.conversation_id "
+    f"AND steps.run_id = runs.run_id AND steps.model <> '{IMPORT}' "
+    "GROUP BY steps.conversation_id) AS called_at FROM runs "
+    "JOIN conversations ON conversations.conversation_id = runs.conversation_id "
+)
+# It may have to wait longer, for another one of the same agent.
+BEGIN_WAIT_S: Final = 5.0
 
 
 class Unbegun(NotFound):
@@ -43,7 +58,7 @@ class Unbegun(NotFound):
 
 @dataclass(frozen=True, slots=True)
 class FoundRun:
-    """A run's row, with its conversation's agent."""
+    """A run's row; where it is found by its id alone, as `RUNS` has it."""
 
     conversation_id: str
     run_id: str
@@ -88,24 +103,6 @@ async def _default_of(
     return stream, state
 
 
-async def fresh_system(
-    services: Services, stream: str, state: Conversation, *, emptied: bool = False
-) -> System:
-    """Compile a conversation's system prompt from its agent and its blocks as they are now.
-
-    What it says of earlier messages stays as it is, unless all are forgotten. Raises NotFound.
-    """
-    agent_id = state.agent_id or ""
-    named = DEFAULT if is_default(stream, agent_id) else stream
-    present = (await services.windows.newest(stream)).system
-    counts = Counts() if present is None else present.system.counts
-    if emptied:
-        counts = Counts(passages=counts.passages)
-    return await compile_system(
-        services.execute, agent_id, named, utc_now(), counts, isolated=state.isolated
-    )
-
-
 async def window_ids(services: Services, stream: str) -> list[str]:
     """Give the ids of the messages in a conversation's window; a prompt is in it from the first."""
     window = await services.windows.newest(stream)
@@ -146,17 +143,42 @@ async def audited_stream(
 
 
 async def found_run(services: Services, run_id: str) -> FoundRun:
-    """Give a run by its id. Raises 400 for a malformed id, 404 for an unknown one."""
-    rows = await services.log.query(
-        "SELECT runs.*, conversations.agent_id FROM locators "
-        "JOIN runs ON runs.conversation_id = locators.stream AND runs.run_id = locators.id "
-        "JOIN conversations ON conversations.conversation_id = runs.conversation_id "
-        "WHERE locators.id = ? AND conversations.deleted = 0 AND runs.hidden = 0",
-        (checked_run_id(run_id),),
-    )
+    """Give a run by its id. Raises 400 for a malformed id, 404 for an unknown one.
+
+    An answer names the run that is to consolidate memory a moment before that begins: it is waited for.
+    """
+    rows = await _runs_with(services, run_id)
+    if not rows and await _is_to_begin(services, run_id):
+        await _begun(services, run_id)
+        rows = await _runs_with(services, run_id)
     if not rows:
         raise NotFound("Run", run_id)
     return _found(rows[0])
+
+
+async def _runs_with(services: Services, run_id: str) -> list[dict[str, Any]]:
+    return await services.log.query(
+        f"{RUNS}JOIN locators "
+        "ON locators.stream = runs.conversation_id AND locators.id = runs.run_id "
+        "WHERE locators.id = ? AND conversations.deleted = 0 AND runs.hidden = 0",
+        (checked_run_id(run_id),),
+    )
+
+
+async def _is_to_begin(services: Services, run_id: str) -> bool:
+    sql = "SELECT 1 FROM consolidations WHERE consolidation_id = ? AND due = 1"
+    return bool(await services.log.query(sql, (consolidation_of(run_id),)))
+
+
+async def _begun(services: Services, run_id: str) -> None:
+    """Wait until a run that consolidates memory is queued, a few seconds at most."""
+    try:
+        async with asyncio.timeout(BEGIN_WAIT_S):
+            with services.tail.follow(conversation_doing(run_id), 0) as follower:
+                while all(row.topic != "run.queued" for row in await follower.next()):
+                    pass
+    except (TimeoutError, Closed):
+        return
 
 
 async def run_with_id(services: Services, conversation_id: str, run_id: str) -> FoundRun:
@@ -183,7 +205,7 @@ async def run_of_key(services: Services, conversation_id: str, key: str) -> Foun
 async def active_run(services: Services, conversation_id: str) -> FoundRun | None:
     """Give the newest run of a conversation that is not over."""
     rows = await services.log.query(
-        "SELECT * FROM runs WHERE conversation_id = ? AND status IN ('created', 'running') "
+        f"SELECT * FROM runs WHERE conversation_id = ? AND {UNFINISHED} "  # noqa: S608 - our own words
         "ORDER BY queued_at DESC LIMIT 1",
         (conversation_id,),
     )

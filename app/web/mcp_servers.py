@@ -4,9 +4,10 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from app.mcp_config import StdioServer
+from app.tools import SEPARATOR
 from app.tools.mcp import Connection
 from app.web.endpoint import McpServerId, ToolId, endpoint
-from app.web.errors import NotYet
+from app.web.errors import NO_RETRY, ApiError, NotYet
 from app.web.services import Services
 from app.web.tool_answers import server_id, shown_tool
 from app.web.tool_bodies import McpServerAnswer, ToolAnswer
@@ -86,10 +87,21 @@ async def delete_mcp_server(services: Services, mcp_server_id: McpServerId) -> d
 
 
 async def refresh_mcp_server(services: Services, mcp_server_id: McpServerId) -> dict[str, Any]:
-    """Have an MCP server list its tools again, or be reached again; tell what has changed."""
+    """Have an MCP server list its tools again, or be reached again; tell what has changed.
+
+    One that is away is 503, and its tools stay as it last listed them.
+    """
     found = _found(services, mcp_server_id)
+    await services.toolbox.settle([f"{found.name}{SEPARATOR}"])
     before = dict(found.tools)
-    await found.refresh()
+    if not await found.refresh():
+        why = found.problem or "it does not answer"
+        text = (
+            f"The MCP server {found.name!r} is away ({why}). The server goes on trying to reach it; "
+            "until then its tools stay as it last listed them."
+        )
+        # Tried again by the client at once, it would still be away.
+        raise ApiError(503, text, headers=NO_RETRY)
     after = found.tools
     return {
         "added": [name for name in after if name not in before],
@@ -118,7 +130,7 @@ ENDPOINTS: Final = [
     endpoint("GET", ONE, retrieve_mcp_server, McpServerAnswer, tag="mcp", errors=(404,)),
     endpoint("PATCH", ONE, update_mcp_server, McpServerAnswer, tag="mcp", errors=(404, 501)),
     endpoint("DELETE", ONE, delete_mcp_server, _JSON, tag="mcp", errors=(404, 501)),
-    endpoint("PATCH", f"{ONE}/refresh", refresh_mcp_server, _JSON, tag="mcp", errors=(404,)),
+    endpoint("PATCH", f"{ONE}/refresh", refresh_mcp_server, _JSON, tag="mcp", errors=(404, 503)),
     endpoint("GET", TOOLS, list_mcp_tools, list[ToolAnswer], tag="mcp", errors=(404,)),
     endpoint(
         "GET", f"{TOOLS}/{{tool_id}}", retrieve_mcp_tool, ToolAnswer, tag="mcp", errors=(404,)

@@ -199,6 +199,7 @@ class MessageIn(Body):
     reason: Reason | None = None
     otid: Otid | None = None
     name: Name | None = None
+    sender_id: Name | None = None
 
     @model_validator(mode="before")
     @classmethod

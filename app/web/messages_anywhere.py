@@ -6,8 +6,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import Field
 
-from app.history import Listed, Page, listed_in, page_in
-from app.lineages import Chain
+from app.holders import LISTED_OR_FORKED, Holders
 from app.search_across import Found, SearchAcross
 from app.store import Store
 from app.web.bodies import Answer, Body, Cursor, Instant, Limit, Order
@@ -17,6 +16,7 @@ from app.web.lookups import conversation_at
 from app.web.message_bodies import ListMessages, MessageType
 from app.web.messages import list_messages
 from app.web.services import Services
+from domain.conversation import Inherited
 from domain.errors import NotFound
 from domain.streams import AGENT, is_default, is_id
 from projections.columns import Scalar
@@ -30,17 +30,17 @@ HITS_MAX: Final = 100
 CONVERSATIONS_MAX: Final = 200
 # Places are read so many at a time, as not every one is of a message that lists show.
 PLACES_MIN: Final = 32
+# As conversations are listed: those that memory is consolidated in, say, are not.
 _PLACES: Final = (
-    "SELECT locators.* FROM locators "
+    "SELECT locators.* FROM locators "  # noqa: S608 - our own words
     "JOIN conversations ON conversations.conversation_id = locators.stream "
-    "WHERE conversations.deleted = 0 AND locators.at IS NOT NULL "
+    f"WHERE {LISTED_OR_FORKED} AND locators.at IS NOT NULL "
 )
+_PLACES_OF: Final = "SELECT * FROM locators WHERE id = ? AND at IS NOT NULL"
 _ORDER: Final = ("at", "stream", "version")
 _PLACE: Final = "(locators.at, locators.stream, locators.version)"
 
 Role: TypeAlias = Literal["user", "assistant", "system"]
-# Conversations of which something has been read, with what lists show of them.
-Opened: TypeAlias = dict[str, tuple[Chain, Listed]]
 
 
 # --- one --------------------------------------------------------------------------------------
@@ -48,24 +48,18 @@ Opened: TypeAlias = dict[str, tuple[Chain, Listed]]
 
 async def retrieve_message(services: Services, message_id: MessageId) -> list[Message]:
     """Give a message of any conversation: all items that lists show of it."""
-    rows = await services.log.query(f"{_PLACES}AND locators.id = ?", (message_id,))
-    store = services.log.store
+    rows = await services.log.query(_PLACES_OF, (message_id,))
+    holders = Holders(services.log.store, hidden=True)
     for row in rows:
-        items = await services.log.in_reader(lambda row=row: _items_at(store, row, {}))
+        items = await services.log.in_reader(lambda row=row: _items_at(holders, row))
         if items:
             return items
     raise ApiError(404, f"Message not found with id={message_id}")
 
 
-def _items_at(store: Store, row: dict[str, Any], opened: Opened) -> list[Message]:
+def _items_at(holders: Holders, row: dict[str, Any]) -> list[Message]:
     """Give the items of the message at a place, none if lists leave it out. Blocks."""
-    stream = row["stream"]
-    if stream not in opened:
-        chain = Chain.of(store, stream)
-        opened[stream] = chain, listed_in(chain)
-    page = Page(after=row["version"] - 1, limit=1, newest_first=False, own=True)
-    items = [item for _, one in page_in(*opened[stream], page) for item in one]
-    return items if items and items[0]["id"] == row["id"] else []
+    return holders.items(row["stream"], row["version"], row["id"])
 
 
 # --- all --------------------------------------------------------------------------------------
@@ -108,8 +102,7 @@ async def _bounds(services: Services, query: ListAllMessages) -> tuple[str, list
     after, before = query.after, query.before
     if query.order == "desc" and after is not None and before is None:
         after, before = None, after
-    # As conversations are listed: those that memory is consolidated in, say, are not.
-    bounds, params = "AND coalesce(conversations.hidden, 0) = 0 ", list[Scalar]()
+    bounds, params = "", list[Scalar]()
     for cursor, sign in ((after, ">"), (before, "<")):
         if cursor is not None:
             bounds += f"AND {_PLACE} {sign} (?, ?, ?) "
@@ -118,8 +111,7 @@ async def _bounds(services: Services, query: ListAllMessages) -> tuple[str, list
 
 
 async def _place(services: Services, message_id: str) -> list[Scalar]:
-    sql = "SELECT * FROM locators WHERE id = ? AND at IS NOT NULL ORDER BY at LIMIT 1"
-    rows = await services.log.query(sql, (message_id,))
+    rows = await services.log.query(f"{_PLACES_OF} ORDER BY at LIMIT 1", (message_id,))
     if not rows:
         raise ApiError(404, f"Message not found with id={message_id}")
     return [rows[0][name] for name in _ORDER]
@@ -132,12 +124,13 @@ def _page(
     way, sign = ("DESC", "<") if newest_first else ("ASC", ">")
     order = ", ".join(f"locators.{one} {way}" for one in _ORDER)
     groups: list[list[Message]] = []
-    opened: Opened = {}
+    holders = Holders(store)
     places, going_on, known = max(limit, PLACES_MIN), "", list[Scalar]()
     while len(groups) < limit:
         sql = f"{_PLACES}{bounds}{going_on}ORDER BY {order} LIMIT ?"
         rows = store.query(sql, (*params, *known, places))
-        items = filter(None, (_items_at(store, row, opened) for row in rows))
+        holders.look_up([row["stream"] for row in rows])
+        items = filter(None, (_items_at(holders, row) for row in rows))
         groups += islice(items, limit - len(groups))
         if len(rows) < places:
             return groups
@@ -177,8 +170,9 @@ class SearchMessages(Body):
 class FoundMessage(Answer):
     """A message that was found, the best first; `offset` is its place in its conversation.
 
-    `conversation_id` is null in an agent's own. `excerpt` is a stretch around what was looked for,
-    `search_mode` how it was found.
+    `conversation_id` is null in an agent's own. `stream` is there only for what a fork has inherited:
+    the offset is that of this one. `excerpt` is a stretch around what was looked for, `search_mode`
+    how it was found.
     """
 
     message_type: Literal["user_message", "assistant_message", "system_message"]
@@ -188,6 +182,7 @@ class FoundMessage(Answer):
     agent_id: str
     conversation_id: str | None
     offset: int
+    stream: Inherited = None
     excerpt: str
     score: float
     search_mode: Literal["fts"] = "fts"
@@ -204,27 +199,27 @@ async def search_messages(services: Services, body: SearchMessages) -> list[Foun
     """Search what was said, whether a model still sees it or not, and give whole messages."""
     if body.search_mode == "vector":
         raise NotYet("messages have no vectors; use search_mode fts, or hybrid, which is the same")
-    streams = await _streams(services, body)
+    streams, within = None, None
+    if body.conversation_id is not None:
+        within = await _conversation(services, body.conversation_id, body.agent_id)
+    elif body.agent_id is not None:
+        streams = await _conversations_of(services, body.agent_id)
     across = SearchAcross(services.log)
-    found = await across.find(body.query, streams, limit=body.limit, only=body.only)
+    found = await across.find(body.query, streams, within=within, limit=body.limit, only=body.only)
     return [_shown(one) for one in found]
 
 
-async def _streams(services: Services, body: SearchMessages) -> list[str] | None:
-    """Tell which conversations are searched, None for all. Raises NotFound."""
-    if body.conversation_id is not None:
-        return [await _conversation(services, body.conversation_id, body.agent_id)]
-    if body.agent_id is None:
-        return None
-    if not is_id(AGENT, body.agent_id):
-        raise NotFound("Agent", body.agent_id)
-    agent = await services.execute.agent(body.agent_id)
+async def _conversations_of(services: Services, agent_id: str) -> list[str]:
+    """Name the conversations of an agent in which something may be found. Raises NotFound."""
+    if not is_id(AGENT, agent_id):
+        raise NotFound("Agent", agent_id)
+    agent = await services.execute.agent(agent_id)
     if agent.settings is None or agent.deleted:
-        raise NotFound("Agent", body.agent_id)
+        raise NotFound("Agent", agent_id)
     rows = await services.log.query(
-        "SELECT conversation_id FROM conversations WHERE agent_id = ? AND deleted = 0 "
-        "AND coalesce(hidden, 0) = 0 ORDER BY coalesce(last_message_at, created_at) DESC LIMIT ?",
-        (body.agent_id, CONVERSATIONS_MAX),
+        f"SELECT conversation_id FROM conversations WHERE agent_id = ? AND {LISTED_OR_FORKED} "  # noqa: S608 - our own words
+        "ORDER BY coalesce(last_message_at, created_at) DESC LIMIT ?",
+        (agent_id, CONVERSATIONS_MAX),
     )
     return [row["conversation_id"] for row in rows]
 
@@ -246,6 +241,7 @@ def _shown(found: Found) -> FoundMessage:
         agent_id=found.agent_id,
         conversation_id=None if own else found.conversation_id,
         offset=found.offset,
+        stream=found.stream,
         excerpt=found.excerpt,
         score=found.score,
     )

@@ -1,7 +1,7 @@
 """What can be asked of the server itself: its models, its health."""
 
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
@@ -14,7 +14,7 @@ from app.web.services import Services
 class ListModels(Body):
     """Which models."""
 
-    provider_category: Annotated[list[Name], Field(max_length=8)] | None = None
+    provider_category: Annotated[list[Literal["base", "byok"]], Field(max_length=8)] | None = None
     provider_name: Name | None = None
     provider_type: Name | None = None
 
@@ -38,6 +38,23 @@ class ModelAnswer(Answer):
     max_tokens: int
     temperature: float | None = None
     put_inner_thoughts_in_kwargs: bool = False
+    # Older clients find all keys there; what is null is an agent's to set, or nobody's.
+    compatibility_type: str | None = None
+    effort: str | None = None
+    enable_reasoner: bool | None = None
+    frequency_penalty: float | None = None
+    max_reasoning_tokens: int | None = None
+    model_wrapper: str | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: str | None = None
+    response_format: dict[str, Any] | None = None
+    return_logprobs: bool | None = None
+    return_token_ids: bool | None = None
+    strict: bool | None = None
+    tier: str | None = None
+    tool_call_parser: str | None = None
+    top_logprobs: int | None = None
+    verbosity: str | None = None
 
 
 class EmbeddingModelAnswer(Answer):

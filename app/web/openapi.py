@@ -19,6 +19,7 @@ REASONS: Final = {
     400: "The request cannot be carried out as it is.",
     401: "The model's vendor refused our key.",
     402: "The model's vendor wants to be paid.",
+    403: "A web page of elsewhere, or a host name of elsewhere, over loopback.",
     404: "There is no such thing, or no more.",
     409: "Something else stands in the way.",
     413: "The body is too large.",
@@ -26,12 +27,12 @@ REASONS: Final = {
     429: "Too much at once.",
     500: "A fault of ours, or of the model's vendor.",
     501: "Not in this version; `detail` says what to do instead.",
-    503: "The database does not answer, or the server is going down.",
+    503: "The database or a server of tools does not answer, or this server is going down.",
     504: "The model's vendor took too long.",
 }
 # Not of type string: who reads a stream by its description reads events, one after the other.
 STREAM: Final = {"description": "Server-sent events, each with JSON after `data:`."}
-EVERYWHERE: Final = (400, 413, 422, 500, 503)
+EVERYWHERE: Final = (400, 403, 413, 422, 500, 503)
 
 
 class ErrorAnswer(Answer):
@@ -131,7 +132,13 @@ def _query_parameters(model: type[BaseModel] | None) -> list[dict[str, Any]]:
     schema = model.model_json_schema(ref_template=REF)
     required = schema.get("required", [])
     return [
-        {"name": name, "in": "query", "required": name in required, "schema": one}
+        {
+            "name": name,
+            "in": "query",
+            "required": name in required,
+            "description": one.pop("description", ""),
+            "schema": one,
+        }
         for name, one in schema["properties"].items()
     ]
 

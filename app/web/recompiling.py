@@ -11,10 +11,10 @@ from app.web.bodies import Body, Cursor
 from app.web.cancelling import cancelled
 from app.web.endpoint import AgentId, endpoint
 from app.web.errors import NO_RETRY, ApiError
-from app.web.lookups import DEFAULT, Unbegun, conversation_at, fresh_system
+from app.web.lookups import DEFAULT, Unbegun, conversation_at
 from app.web.message_bodies import AnyConversationId
 from app.web.services import Services
-from domain.conversation import Conversation, Counts, RecompileSystem, ResetWindow, System
+from domain.conversation import Counts, ResetWindow
 from domain.errors import Busy
 
 # How often a request that comes while its conversation is being reset is cancelled as well.
@@ -86,7 +86,7 @@ async def _recompiled(
         owner = error.agent_id
         system = await compile_system(services.execute, owner, DEFAULT, utc_now(), Counts())
         return system.text
-    return await _renewed(services, stream, state, dry_run=dry_run, always=always)
+    return await services.renewing.renew(stream, state, "user", dry_run=dry_run, always=always)
 
 
 async def recompile_own(services: Services, agent_id: str) -> None:
@@ -95,32 +95,7 @@ async def recompile_own(services: Services, agent_id: str) -> None:
         stream, state = await conversation_at(services, agent_id, None)
     except Unbegun:
         return
-    await _renewed(services, stream, state)
-
-
-async def _renewed(
-    services: Services,
-    stream: str,
-    state: Conversation,
-    *,
-    dry_run: bool = False,
-    always: bool = False,
-) -> str:
-    """Replace a prompt if it would say something else by now, or always; give it."""
-    present = (await services.windows.newest(stream)).system
-    if present is not None and state.consolidates is not None:
-        return present.system.text  # it says how to consolidate, whatever the agent's memory is
-    system = await fresh_system(services, stream, state)
-    if present is not None and not always and _same(present.system, system):
-        return present.system.text
-    if not dry_run:
-        await services.execute(stream, RecompileSystem(system, "recompiled"), "user")
-    return system.text
-
-
-def _same(present: System, fresh: System) -> bool:
-    """Tell whether a prompt would say the same, but for when it was compiled."""
-    return fresh.model_copy(update={"text": present.text}) == present
+    await services.renewing.renew(stream, state, "user")
 
 
 async def reset_agent_messages(
@@ -147,7 +122,7 @@ async def _reset(services: Services, stream: str) -> None:
         if state.runs:
             with suppress(ApiError):  # they have ended by themselves
                 await cancelled(services, stream, None)
-        system = await fresh_system(services, stream, state, emptied=True)
+        system = await services.renewing.fresh(stream, state, emptied=True)
         try:
             await services.execute(stream, ResetWindow(system), "user")
         except Busy as error:

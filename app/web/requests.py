@@ -11,7 +11,7 @@ from app.web.errors import Invalid
 from app.web.message_bodies import AgentMessages, MessageIn
 from domain.content import InputPart, ToolSchema, parts_of
 from domain.conversation import NewApproval, NewMessage, QueueRun
-from domain.run import Overrides, RunRequest
+from domain.run import Overrides, RunRequest, RunType
 from domain.streams import MESSAGE, RUN, id_of
 
 KEY_HEADER: Final = "idempotency-key"
@@ -36,8 +36,17 @@ def checked_key(key: str) -> str:
     return key
 
 
-def command_of(body: AgentMessages, keys: tuple[str, ...], callback: str | None = None) -> QueueRun:
-    """Make the command; ids are drawn here, as the domain draws none."""
+def command_of(
+    body: AgentMessages,
+    keys: tuple[str, ...],
+    *,
+    run_type: RunType | None = None,
+    callback: str | None = None,
+) -> QueueRun:
+    """Make the command; ids are drawn here, as the domain draws none.
+
+    `run_type` is that of a way to an agent itself: of the usual one to a conversation nothing is said.
+    """
     sent = _sent(body)
     first = sent[0]
     approval = None
@@ -46,7 +55,7 @@ def command_of(body: AgentMessages, keys: tuple[str, ...], callback: str | None 
         sent = sent[1:]
     return QueueRun(
         run_id=id_of(RUN, uuid4()),
-        request=_request(body, callback),
+        request=_request(body, run_type, callback),
         messages=tuple(_message(one) for one in sent),
         on_busy=body.on_busy or ("reject" if body.streaming else "enqueue"),
         body_hash=_hash(body),
@@ -67,6 +76,8 @@ def _message(one: MessageIn) -> NewMessage:
         otid=one.otid or str(uuid4()),
         role=one.role or "user",
         content=content,
+        name=one.name,
+        sender_id=one.sender_id,
     )
 
 
@@ -77,7 +88,7 @@ def _tools(body: AgentMessages) -> tuple[ToolSchema, ...]:
     )
 
 
-def _request(body: AgentMessages, callback: str | None) -> RunRequest:
+def _request(body: AgentMessages, run_type: RunType | None, callback: str | None) -> RunRequest:
     chosen: dict[str, Any] = {
         "streaming": body.streaming,
         "stream_tokens": body.stream_tokens,
@@ -95,6 +106,8 @@ def _request(body: AgentMessages, callback: str | None) -> RunRequest:
         chosen["skills"] = tuple(body.client_skills)
     if callback is not None:
         chosen["callback"] = callback
+    if run_type is not None:
+        chosen["run_type"] = run_type
     return RunRequest(**chosen)
 
 

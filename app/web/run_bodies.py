@@ -18,6 +18,15 @@ from app.web.bodies import (
 from domain.run import StopReason
 
 
+class RequestConfig(Answer):
+    """What of a run's request is shown; all but the types are for agents that there are none of."""
+
+    include_return_message_types: tuple[str, ...] | None = None
+    use_assistant_message: bool | None = None
+    assistant_message_tool_name: str | None = None
+    assistant_message_tool_kwarg: str | None = None
+
+
 class RunAnswer(Answer):
     """A run as clients see it; `conversation_id` is null in an agent's own conversation."""
 
@@ -30,7 +39,7 @@ class RunAnswer(Answer):
     created_at: datetime
     completed_at: datetime | None = None
     metadata: dict[str, Any] | None = None
-    request_config: dict[str, Any] | None = None
+    request_config: RequestConfig | None = None
     base_template_id: str | None = None
     callback_url: str | None = None
     callback_sent_at: datetime | None = None
@@ -163,3 +172,23 @@ class StepAnswer(UsageAnswer):
     attempt: int = 1
     offset: int
     created_at: datetime
+
+
+class StepMetricsAnswer(Answer):
+    """How long a step took, by the times of its facts: moments since 1970, all in nanoseconds.
+
+    Null is what is not over yet, what nobody saw the end of, and what was said elsewhere.
+    """
+
+    id: str
+    run_id: str
+    agent_id: str
+    step_start_ns: int | None = None
+    step_ns: int | None = None
+    llm_request_start_ns: int | None = None
+    llm_request_ns: int | None = None
+    tool_execution_ns: int | None = None
+    provider_id: str | None = None
+    base_template_id: str | None = None
+    project_id: str | None = None
+    template_id: str | None = None

@@ -1,15 +1,16 @@
 """Runs: list, retrieve, their messages, their streams."""
 
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import orjson
 
-from app.mapper import revive
-from app.store import VERSION_MAX
+from app.mapper import revive, stamp_of
+from app.store import VERSION_MAX, Stretch
 from app.web.endpoint import RunId, checked_run_id, endpoint
 from app.web.errors import ApiError
-from app.web.lookups import FoundRun, found_run
+from app.web.lookups import RUNS, FoundRun, found_run
 from app.web.message_bodies import ResumeStream
 from app.web.messages import stream_of
 from app.web.pages import page_of
@@ -17,6 +18,7 @@ from app.web.run_bodies import (
     ListRunMessages,
     ListRuns,
     ListSteps,
+    RequestConfig,
     RunAnswer,
     StepAnswer,
     UsageAnswer,
@@ -32,13 +34,15 @@ from domain.sleeptime import conversation_doing
 from domain.streams import is_default
 from projections.answer import messages_of_run
 from projections.columns import Scalar
+from projections.durations import nanoseconds
 from projections.letta import only
 from projections.wire import Message
 
 STATUSES: Final = ("created", "running", "completed", "failed", "cancelled")
 ACTIVE: Final = ("created", "running")
-# Run types in the words of the original.
-MESSAGES: Final = "send_conversation_message"
+# Facts in which a model says something.
+WORDS: Final = ("step.delta", "step.part")
+# The run type, in the words of the original, of what no request led to.
 CONSOLIDATION: Final = "sleeptime_agent_send_message_async"
 
 
@@ -49,10 +53,34 @@ async def retrieve_run(services: Services, run_id: RunId) -> RunAnswer:
 
 async def shown_run(services: Services, run_id: str) -> RunAnswer:
     """Give a run as clients see it. Raises 404."""
-    return _shown((await found_run(services, run_id)).row)
+    (shown,) = await _shown(services, [(await found_run(services, run_id)).row])
+    return shown
 
 
-def _shown(row: dict[str, Any]) -> RunAnswer:
+async def _shown(services: Services, rows: Sequence[dict[str, Any]]) -> list[RunAnswer]:
+    """Give the runs of rows as clients see them; the log is asked once when they first spoke."""
+    spoke = await _first_words(services, rows)
+    return [_answer(row, spoke.get(row["run_id"])) for row in rows]
+
+
+async def _first_words(services: Services, rows: Sequence[dict[str, Any]]) -> dict[str, datetime]:
+    """Tell when a model first said something in each run: what anybody could read from then on.
+
+    No read table knows, as deltas write none; the log has it just behind the run's first step.
+    """
+    called = [row for row in rows if row["called_at"] is not None]
+    stretches = [
+        Stretch(row["conversation_id"], row["called_at"], row["finished_at"] or VERSION_MAX)
+        for row in called
+    ]
+    log = services.log
+    found = await log.in_reader(lambda: log.store.each(stretches, topics=WORDS, limit=1))
+    return {
+        row["run_id"]: stamp_of(said[0]) for row, said in zip(called, found, strict=True) if said
+    }
+
+
+def _answer(row: dict[str, Any], spoke_at: datetime | None) -> RunAnswer:
     request = RunRequest.model_validate_json(row["request"])
     created, completed = row["created_at"], row["completed_at"]
     return RunAnswer(
@@ -64,13 +92,14 @@ def _shown(row: dict[str, Any]) -> RunAnswer:
         background=request.background,
         created_at=created,
         completed_at=completed,
-        metadata=_metadata(row),
-        request_config={"include_return_message_types": request.filters},
+        metadata=_metadata(row, request),
+        request_config=RequestConfig(include_return_message_types=request.filters),
         callback_url=request.callback,
         callback_sent_at=row["callback_sent_at"],
         callback_status_code=row["callback_status_code"],
         callback_error=row["callback_error"],
-        total_duration_ns=_nanoseconds(created, completed),
+        ttft_ns=_between(created, spoke_at),
+        total_duration_ns=_between(created, completed),
     )
 
 
@@ -79,19 +108,21 @@ def _conversation_id(row: dict[str, Any]) -> str | None:
     return None if own else row["conversation_id"]
 
 
-def _metadata(row: dict[str, Any]) -> dict[str, Any]:
+def _metadata(row: dict[str, Any], request: RunRequest) -> dict[str, Any]:
     consolidates = row["conversation_id"] == conversation_doing(row["run_id"])
-    metadata: dict[str, Any] = {"run_type": CONSOLIDATION if consolidates else MESSAGES}
+    metadata: dict[str, Any] = {"run_type": CONSOLIDATION if consolidates else request.run_type}
     if row["error"] is not None:
         metadata["error"] = orjson.loads(row["error"])
     return metadata
 
 
-def _nanoseconds(start: str, end: str | None) -> int | None:
+def _between(start: str, end: str | datetime | None) -> int | None:
+    """Give the time between two facts of a stream: it is not below 0, as their times never are."""
     if end is None:
         return None
-    took = datetime.fromisoformat(end) - datetime.fromisoformat(start)
-    return took // timedelta(microseconds=1) * 1_000
+    if isinstance(end, str):
+        end = datetime.fromisoformat(end)
+    return nanoseconds(end - datetime.fromisoformat(start))
 
 
 async def list_runs(services: Services, query: ListRuns) -> list[RunAnswer]:
@@ -107,13 +138,16 @@ async def list_runs(services: Services, query: ListRuns) -> list[RunAnswer]:
     backwards = query.before is not None and query.after is None
     way = "ASC" if ascending != backwards else "DESC"
     sql = (
-        "SELECT runs.*, conversations.agent_id FROM runs "  # noqa: S608 - our own words
-        "JOIN conversations ON conversations.conversation_id = runs.conversation_id "
-        f"WHERE {' AND '.join(where)} "
+        f"{RUNS}WHERE {' AND '.join(where)} "
         f"ORDER BY runs.created_at {way}, runs.run_id {way} LIMIT ?"
     )
     rows = await services.log.query(sql, (*params, query.limit))
-    return [_shown(row) for row in (rows[::-1] if backwards else rows)]
+    return await _shown(services, rows[::-1] if backwards else rows)
+
+
+async def list_active_runs(services: Services, query: ListRuns) -> list[RunAnswer]:
+    """List the runs that are not over: what `active` of the other list says."""
+    return await list_runs(services, query.model_copy(update={"active": True}))
 
 
 def _filters(query: ListRuns) -> tuple[list[str], list[Scalar]]:
@@ -230,6 +264,9 @@ async def delete_run(services: Services, run_id: RunId) -> None:
 ONE: Final = "/v1/runs/{run_id}"
 ENDPOINTS: Final = [
     endpoint("GET", "/v1/runs/", list_runs, list[RunAnswer], tag="runs", errors=(400, 404)),
+    endpoint(
+        "GET", "/v1/runs/active", list_active_runs, list[RunAnswer], tag="runs", errors=(400, 404)
+    ),
     endpoint("GET", ONE, retrieve_run, RunAnswer, tag="runs", errors=(400, 404)),
     endpoint(
         "GET", f"{ONE}/messages", list_run_messages, list[Message], tag="runs", errors=(400, 404)

@@ -22,17 +22,18 @@ from domain.agent import Agent
 from domain.conversation import Conversation, QueueRun, known_run
 from domain.errors import DomainError, KeyReused, Unasked, Waiting
 from domain.models import model_of
+from domain.run import RunType
 from projections.answer import ending_of, response_of
 from projections.columns import sortable
 from projections.frames import DONE, sse
 
-OVERFLOW: Final = "context_window_overflow"
+OVERFLOWS: Final = ("context_window_overflow", "context_window_overflow_in_system_prompt")
 ERROR_STATUSES: Final = {
     "llm_authentication": 401,
     "llm_insufficient_credits": 402,
     "llm_rate_limit": 429,
     "llm_bad_request": 400,
-    OVERFLOW: 400,
+    **dict.fromkeys(OVERFLOWS, 400),
     "llm_timeout": 504,
 }
 RETRY_HEADER: Final = "x-stainless-retry-count"
@@ -40,24 +41,32 @@ RETRY_HEADER: Final = "x-stainless-retry-count"
 RETRY_WITHIN: Final = timedelta(minutes=5)
 
 
-async def send(
-    services: Services, stream: str, state: Conversation, body: AgentMessages, request: Request
+async def send(  # noqa: PLR0913 - the request, and what is known of where it goes
+    services: Services,
+    stream: str,
+    state: Conversation,
+    body: AgentMessages,
+    request: Request,
+    *,
+    run_type: RunType | None = None,
 ) -> Any:
     """Take a request in and answer it as it asks to be."""
-    command = command_of(body, keys_of(body, request.headers))
-    try:
-        run = await accept(services, stream, state, command, request)
-    except (Waiting, Unasked) as error:
-        if body.streaming:
-            return EventStream(_refusal(error))
-        raise
-    frames = RunStream(services, stream, run.run_id, run.queued_at, run.finished_at)
-    if body.streaming:
-        fresh = run.run_id == command.run_id
-        pings = body.include_pings
-        shown = frames.fresh_frames(pings=pings) if fresh else await frames.frames(0, pings=pings)
-        return EventStream(shown)
-    return answer_of([revive(row) for row in await frames.finished()], run.run_id)
+    command = command_of(body, keys_of(body, request.headers), run_type=run_type)
+    # Followed from before it is stored: a document's facts are then never read from the database.
+    with services.tail.follow(stream, 0):
+        try:
+            run = await accept(services, stream, state, command, request)
+        except (Waiting, Unasked) as error:
+            if body.streaming:
+                return EventStream(_refusal(error))
+            raise
+        frames = RunStream(services, stream, run.run_id, run.queued_at, run.finished_at)
+        if not body.streaming:
+            return answer_of([revive(row) for row in await frames.finished()], run.run_id)
+    fresh = run.run_id == command.run_id
+    pings = body.include_pings
+    shown = frames.fresh_frames(pings=pings) if fresh else await frames.frames(0, pings=pings)
+    return EventStream(shown)
 
 
 async def accept(
@@ -129,7 +138,7 @@ def answer_of(facts: list[Any], run_id: str) -> Any:
     body: dict[str, Any] = {
         "error": {"type": error.error_type, "message": error.message, "detail": error.detail}
     }
-    if error.error_type == OVERFLOW:
+    if error.error_type in OVERFLOWS:
         body["detail"] = f"CONTEXT_WINDOW_EXCEEDED: {error.message}"  # as the original says it
     return json_response(ERROR_STATUSES.get(error.error_type, 500), body)
 

@@ -10,6 +10,7 @@ from app.execute import Execute
 from app.listening import Listener
 from app.log import Log
 from app.providers.catalogue import Catalogue
+from app.renewing import Renewing
 from app.settings import Settings
 from app.tail import Tail
 from app.tools import Toolbox
@@ -34,3 +35,4 @@ class Services:
     compactor: Compactor
     archival: Archival
     consolidating: Consolidating
+    renewing: Renewing

@@ -18,13 +18,16 @@ from app.web.run_bodies import (
     ListStepMessages,
     PromptTokens,
     StepAnswer,
+    StepMetricsAnswer,
 )
 from app.web.services import Services
+from domain.conversation import IMPORT
 from domain.errors import NotFound
 from domain.event import Recorded
 from domain.run import StepPart, Usage
 from domain.streams import STEP, pattern_of
 from projections.columns import Scalar, sortable
+from projections.durations import times_of
 from projections.listing import messages_of
 from projections.patches import RETURN
 from projections.wire import Message
@@ -91,13 +94,19 @@ async def list_step_messages(
 async def _facts(services: Services, row: dict[str, Any]) -> list[Recorded[Any]]:
     """Read a step and what its calls came to, if need be after the end of its run."""
     stream, upto = row["conversation_id"], row["finished_at"] or VERSION_MAX
-    rows = await services.log.read(stream, after=row["version"] - 1, upto=upto, deltas=False)
-    facts = [revive(one) for one in rows]
+    facts = await _of_its_run(services, row)
     later = await _returns(services, stream, _calls_in(facts, row["version"]), upto)
     for version in later:
         rows = await services.log.read(stream, after=version - 1, upto=version, deltas=False)
         facts += map(revive, rows)
     return facts
+
+
+async def _of_its_run(services: Services, row: dict[str, Any]) -> list[Recorded[Any]]:
+    """Read from a step's beginning to the end of its run."""
+    stream, upto = row["conversation_id"], row["finished_at"] or VERSION_MAX
+    rows = await services.log.read(stream, after=row["version"] - 1, upto=upto, deltas=False)
+    return [revive(one) for one in rows]
 
 
 def _calls_in(facts: list[Recorded[Any]], s: int) -> list[str]:
@@ -116,6 +125,24 @@ async def _returns(services: Services, stream: str, calls: list[str], after: int
         (stream, after, *ids),
     )
     return [row["version"] for row in rows]
+
+
+async def retrieve_metrics(services: Services, step_id: StepId) -> StepMetricsAnswer:
+    """Tell how long a step took: its model, the server's tools that it called, and both."""
+    row = await _found(services, step_id)
+    if row["model"] == IMPORT:
+        return StepMetricsAnswer(id=step_id, run_id=row["run_id"], agent_id=row["agent_id"])
+    times = times_of(await _of_its_run(services, row), row["version"])
+    return StepMetricsAnswer(
+        id=step_id,
+        run_id=row["run_id"],
+        agent_id=row["agent_id"],
+        step_start_ns=times.began_ns,
+        step_ns=times.whole_ns,
+        llm_request_start_ns=times.began_ns,  # recorded just before the model is called
+        llm_request_ns=times.reply_ns,
+        tool_execution_ns=times.tools_ns,
+    )
 
 
 # --- all steps --------------------------------------------------------------------------------
@@ -249,6 +276,9 @@ ENDPOINTS: Final = [
     ),
     endpoint("GET", "/v1/steps/", list_all_steps, list[StepAnswer], tag="runs", errors=(404,)),
     endpoint("GET", ONE, retrieve_step, StepAnswer, tag="runs", errors=(404,)),
+    endpoint(
+        "GET", f"{ONE}/metrics", retrieve_metrics, StepMetricsAnswer, tag="runs", errors=(404,)
+    ),
     endpoint(
         "GET", f"{ONE}/messages", list_step_messages, list[Message], tag="runs", errors=(404,)
     ),

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 from uuid import uuid4
 
@@ -81,25 +83,33 @@ async def checked_cursor(services: Services, stream: str, cursor: int) -> int:
 # --- facts ------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which facts a stream of them has: of which types, how many before it ends."""
+
+    types: frozenset[str] | None = None
+    limit: int = VERSION_MAX
+    follow: bool = True
+
+    def of(self, rows: Iterable[Row]) -> Iterable[Row]:
+        """Pick those of these types."""
+        return (row for row in rows if self.types is None or row.topic in self.types)
+
+
 async def facts_stream(
-    services: Services, stream: str, after: int, types: frozenset[str] | None, *, follow: bool
+    services: Services, stream: str, after: int, wanted: Wanted
 ) -> AsyncIterator[bytes]:
     """Send facts as they are stored: `id:` the offset, `event:` the type."""
     head = await checked_cursor(services, stream, after)
-    return _facts(services, stream, after, head, types, follow=follow)
+    return _facts(services, stream, after, head, wanted)
 
 
-async def _facts(  # noqa: PLR0913 - a cursor and what bounds it
-    services: Services,
-    stream: str,
-    after: int,
-    head: int,
-    types: frozenset[str] | None,
-    *,
-    follow: bool,
+async def _facts(
+    services: Services, stream: str, after: int, head: int, wanted: Wanted
 ) -> AsyncIterator[bytes]:
+    left = wanted.limit
     with services.tail.follow(stream, after) as follower:
-        while follow or follower.cursor < head:
+        while left and (wanted.follow or follower.cursor < head):
             try:
                 rows = await follower.next(services.settings.ping_interval_s)
             except Closed:
@@ -107,10 +117,9 @@ async def _facts(  # noqa: PLR0913 - a cursor and what bounds it
                 return
             if not rows:
                 yield SILENCE
-            elif piece := b"".join(
-                _fact(row) for row in rows if types is None or row.topic in types
-            ):
-                yield piece
+            elif pieces := [*map(_fact, islice(wanted.of(rows), left))]:
+                left -= len(pieces)
+                yield b"".join(pieces)
 
 
 def _fact(row: Row) -> bytes:

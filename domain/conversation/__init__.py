@@ -52,6 +52,7 @@ from domain.conversation.compaction_facts import (
 from domain.conversation.decide import (
     decide,
 )
+from domain.conversation.ending import denial_of
 from domain.conversation.events import ConversationEvent
 from domain.conversation.evolve import evolve
 from domain.conversation.facts import (
@@ -75,7 +76,7 @@ from domain.conversation.import_commands import (
     SaidReply,
     SaidReturn,
 )
-from domain.conversation.importing import IMPORTED_MESSAGES_MAX, messages_in
+from domain.conversation.importing import IMPORT, IMPORTED_MESSAGES_MAX, messages_in
 from domain.conversation.lineage import ANCESTORS_MAX, Ancestor, Inherited, Lineage, Stretch
 from domain.conversation.memory_facts import (
     ConsolidationFinished,
@@ -103,6 +104,7 @@ conversation: Final[Decider[Conversation, ConversationCommand, ConversationEvent
 
 __all__ = [
     "ANCESTORS_MAX",
+    "IMPORT",
     "IMPORTED_MESSAGES_MAX",
     "PINNED_MAX",
     "WAITING_RUNS_MAX",
@@ -184,6 +186,7 @@ __all__ = [
     "WindowState",
     "conversation",
     "decide",
+    "denial_of",
     "evolve",
     "known_run",
     "messages_in",

@@ -66,12 +66,17 @@ class DeleteConversation(Command):
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """A message of a request, with the id that the caller of `decide` has drawn for it."""
+    """A message of a request, with the id that the caller of `decide` has drawn for it.
+
+    `name` and `sender_id` are what the client says of who said it.
+    """
 
     message_id: str
     otid: str
     role: Literal["user", "system", "assistant"]
     content: Content
+    name: str | None = None
+    sender_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,16 +53,15 @@ def _queued(
 
 
 def queue(state: Conversation, command: QueueConsolidation) -> list[ConversationEvent]:
-    """Ask for a consolidation; nothing happens if it is under way. Raises Busy, Refused."""
+    """Ask for a consolidation; nothing happens if it was asked for before. Raises Busy, Refused."""
     if state.consolidates is not None:
         raise Refused("This conversation is itself a consolidation.")
-    under_way = state.memory.under_way
-    if under_way is None:
-        after = state.memory.upto if command.after is None else command.after
-        return [_queued(command.consolidation_id, "user", after, command.terms)]
-    if under_way.event.consolidation_id == command.consolidation_id:
+    if command.consolidation_id in state.memory.known:
         return []
-    raise Busy(under_way.event.run_id)
+    if state.memory.under_way is not None:
+        raise Busy(state.memory.under_way.event.run_id)
+    after = state.memory.upto if command.after is None else command.after
+    return [_queued(command.consolidation_id, "user", after, command.terms)]
 
 
 def finish(state: Conversation, command: FinishConsolidation) -> list[ConversationEvent]:

@@ -26,7 +26,7 @@ from domain.run import (
 
 WORDS: Final[dict[ToolStatus, str]] = {
     "cancelled": "The run was cancelled before this call had a return.",
-    "denied": "The request was cancelled, so this call was denied.",
+    "denied": "The user cancelled the request, so the tool call was denied.",
     "error": "The run ended before this call was carried out.",
 }
 
@@ -66,6 +66,12 @@ def _rolled_back(
 def closed(call: OpenCall, run_id: str, status: ToolStatus) -> ToolFinished:
     """Give a call the return that nobody else will."""
     return return_of(call, run_id, status, WORDS[status], "system")
+
+
+def denial_of(reason: str | None) -> str:
+    """Give what is returned for a call that its user denied, in words that clients know."""
+    because = f" User reason: {reason}" if reason else ""
+    return f"Error: request to call tool denied.{because}"
 
 
 def return_of(

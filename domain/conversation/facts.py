@@ -80,7 +80,7 @@ class ConversationDeleted(Event):
 
 
 class MessageQueued(Event):
-    """A message waits for its run; it is not in the window yet."""
+    """A message waits for its run; it is not in the window yet. `name` and `sender_id` say whose it is."""
 
     type: Literal["message.queued"] = "message.queued"
     message_id: str
@@ -89,12 +89,15 @@ class MessageQueued(Event):
     content: Content
     mode: Literal["enqueue", "steer", "interrupt"]
     run_id: str
+    name: str | None = None
+    sender_id: str | None = None
 
 
 class MessageAppended(Event):
     """A message entered the window; `queued` is the offset where it had waited.
 
-    `said_at` is when it was said, if that was elsewhere, before it came here.
+    `said_at` is when it was said, if that was elsewhere, before it came here. `name` and `sender_id`
+    are what its caller says of who said it.
     """
 
     type: Literal["message.appended"] = "message.appended"
@@ -106,6 +109,8 @@ class MessageAppended(Event):
     run_id: str
     queued: int | None = None
     said_at: datetime | None = None
+    name: str | None = None
+    sender_id: str | None = None
 
 
 class MessageWithdrawn(Event):

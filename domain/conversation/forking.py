@@ -18,6 +18,11 @@ def seed_of(state: Conversation, parent: Parent) -> Conversation:
     """Give the state in which a fork's first fact is decided; `state` is its parent's then.
 
     Its `orphans` are the calls of a run that was under way: nobody in the fork will carry them out.
+
+    Its memory begins anew, so only what is said in the fork is consolidated there. What its parent had
+    not come to by then is left to the parent, which will: into the archive of the same agent, where
+    each fork that did so as well would store it once more. A parent that is deleted before takes that
+    with it; the messages are the fork's nevertheless, to be seen and searched.
     """
     runs = state.runs.values()
     return Conversation(

@@ -177,9 +177,9 @@ def _taken(
     command: ImportMessages, identity: str, s: int, said: SaidReply
 ) -> Iterable[ConversationEvent]:
     """Give what follows the beginning of step `s`: its parts, its end, a return for each call."""
-    broken = {"interrupted": True} if said.interrupted else {}
+    also = {**({"interrupted": True} if said.interrupted else {}), **_when(said.said_at)}
     for i, part in enumerate(said.parts):
-        yield part.model_copy(update={"s": s, "i": i, **broken})
+        yield part.model_copy(update={"s": s, "i": i, **also})
     calls = _calls(said)
     yield StepFinished(
         s=s,

@@ -15,6 +15,8 @@ from domain.run import RunFinished
 
 # Older proposals than so many can no longer be accepted.
 PROPOSALS_MAX: Final = 32
+# So many consolidations back a repeated request is known without a look at the read table.
+KNOWN_MAX: Final = 32
 # After these the same stretch is worth another try.
 UNDONE: Final = frozenset({"failed", "cancelled"})
 
@@ -32,6 +34,8 @@ class MemoryState:
     """How far memory has come: what was said up to `upto` has been dealt with.
 
     `turns` ended since a consolidation was last asked for, and the window was `compacted` since.
+    `known` are the ids of those that were asked for last. The last that came to something was over
+    at offset `settled_at`.
     """
 
     turns: int = 0
@@ -39,6 +43,8 @@ class MemoryState:
     upto: int = 0
     under_way: UnderWay | None = None
     last_run: str | None = None
+    known: tuple[str, ...] = ()
+    settled_at: int = 0
     proposals: Mapping[str, ConsolidationFinished] = field(
         default_factory=lambda: MappingProxyType({})
     )
@@ -62,22 +68,25 @@ def evolve_memory(state: MemoryState, event: MemoryEvent, version: int) -> Memor
                 compacted=False,
                 under_way=UnderWay(version, event),
                 last_run=event.after_run,
+                known=(*state.known, event.consolidation_id)[-KNOWN_MAX:],
             )
         case ConsolidationFinished():
-            return _finished(state, event)
+            return _finished(state, event, version)
         case ProposalSettled():
             return _without(state, event.consolidation_id)
 
 
-def _finished(state: MemoryState, event: ConsolidationFinished) -> MemoryState:
+def _finished(state: MemoryState, event: ConsolidationFinished, version: int) -> MemoryState:
     known = state.proposals
     if event.outcome == "proposed":
         # One is enough for a block: the newer was made in the light of what the older was.
         others = {key: one for key, one in known.items() if one.block_id != event.block_id}
         newest = [*{**others, event.consolidation_id: event}.items()][-PROPOSALS_MAX:]
         known = MappingProxyType(dict(newest))
-    upto = state.upto if event.outcome in UNDONE else max(state.upto, event.upto or 0)
-    return replace(state, under_way=None, upto=upto, proposals=known)
+    over = replace(state, under_way=None, proposals=known)
+    if event.outcome in UNDONE:
+        return over
+    return replace(over, upto=max(state.upto, event.upto or 0), settled_at=version)
 
 
 def _without(state: MemoryState, consolidation_id: str) -> MemoryState:

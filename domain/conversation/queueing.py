@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from domain.content import Approval, ToolAnswer
 from domain.conversation.commands import NewApproval, NewMessage, QueueRun
-from domain.conversation.ending import denied, return_of, stopped
+from domain.conversation.ending import denial_of, denied, return_of, stopped
 from domain.conversation.events import ConversationEvent
 from domain.conversation.facts import MessageAppended, MessageQueued
 from domain.conversation.state import Asked, Conversation, digest_of
@@ -80,24 +80,24 @@ def _queued(state: Conversation, command: QueueRun, continues: str | None = None
 
 
 def _entered(command: QueueRun, message: NewMessage) -> ConversationEvent:
-    return MessageAppended(
-        message_id=message.message_id,
-        otid=message.otid,
-        role=message.role,
-        content=message.content,
-        run_id=command.run_id,
-    )
+    return MessageAppended(**words_of(message), run_id=command.run_id)
 
 
 def _waiting(command: QueueRun, message: NewMessage) -> ConversationEvent:
-    return MessageQueued(
-        message_id=message.message_id,
-        otid=message.otid,
-        role=message.role,
-        content=message.content,
-        mode=MODES[command.on_busy],
-        run_id=command.run_id,
-    )
+    mode = MODES[command.on_busy]
+    return MessageQueued(**words_of(message), mode=mode, run_id=command.run_id)
+
+
+def words_of(message: NewMessage | MessageQueued) -> dict[str, Any]:
+    """Give what a message says, and of who said it what is known: what is not sent is not stored."""
+    sender = {"name": message.name, "sender_id": message.sender_id}
+    return {
+        "message_id": message.message_id,
+        "otid": message.otid,
+        "role": message.role,
+        "content": message.content,
+        **{key: value for key, value in sender.items() if value is not None},
+    }
 
 
 # --- the same request again -------------------------------------------------------------------
@@ -204,8 +204,7 @@ def _returned(call: OpenCall, answer: Approval | ToolAnswer, run_id: str) -> Too
         return _from_client(call, run_id, answer)
     if answer.approve:
         return None
-    reason = f" Reason: {answer.reason}" if answer.reason else ""
-    return return_of(call, run_id, "denied", f"The user denied this tool call.{reason}", "client")
+    return return_of(call, run_id, "denied", denial_of(answer.reason), "client")
 
 
 def _from_client(call: OpenCall, run_id: str, answer: ToolAnswer) -> ToolFinished:

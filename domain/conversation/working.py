@@ -18,6 +18,7 @@ from domain.conversation.compacting import emptied_through
 from domain.conversation.ending import given_up_by, over, return_of
 from domain.conversation.events import ConversationEvent
 from domain.conversation.facts import MessageAppended
+from domain.conversation.queueing import words_of
 from domain.conversation.state import Conversation, WaitingMessage
 from domain.errors import Stale
 from domain.run import (
@@ -80,14 +81,7 @@ def _let_in(
     state: Conversation, run_id: str, wanted: Callable[[WaitingMessage], bool]
 ) -> list[ConversationEvent]:
     return [
-        MessageAppended(
-            message_id=item.message.message_id,
-            otid=item.message.otid,
-            role=item.message.role,
-            content=item.message.content,
-            run_id=run_id,
-            queued=item.offset,
-        )
+        MessageAppended(**words_of(item.message), run_id=run_id, queued=item.offset)
         for item in state.waiting
         if wanted(item)
     ]

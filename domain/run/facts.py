@@ -18,6 +18,10 @@ CancelReason: TypeAlias = Literal["user", "interrupt", "rollback", "deleted"]
 ToolStatus: TypeAlias = Literal["ok", "error", "denied", "cancelled", "unknown"]
 ToolSource: TypeAlias = Literal["server", "client", "system"]
 OnBusy: TypeAlias = Literal["reject", "enqueue", "interrupt", "rollback", "steer"]
+# By which way a request came, in the words of the original.
+RunType: TypeAlias = Literal[
+    "send_conversation_message", "send_message", "send_message_streaming", "send_message_async"
+]
 StopReason: TypeAlias = Literal[
     "end_turn",
     "max_steps",
@@ -73,7 +77,8 @@ class Overrides(Value):
 class RunRequest(Value):
     """How a run was asked for: what the worker obeys and every later reader of it sees.
 
-    `filters` are the message types that its frames are limited to; null is all of them.
+    `filters` are the message types that its frames are limited to; null is all of them. `run_type`
+    tells by which way it came and changes nothing of what is done.
     """
 
     streaming: bool = True
@@ -86,6 +91,7 @@ class RunRequest(Value):
     overrides: Overrides = Overrides()
     skills: tuple[dict[str, Any], ...] = ()
     callback: str | None = None
+    run_type: RunType = "send_conversation_message"
 
 
 class Cause(Value):
@@ -252,7 +258,10 @@ class StepDelta(Event):
 
 
 class StepPart(Event):
-    """Part `i` of the reply, whole: the deltas of its kinds, joined, equal it byte for byte."""
+    """Part `i` of the reply, whole: the deltas of its kinds, joined, equal it byte for byte.
+
+    `said_at` is when the model replied, if that was elsewhere, as its step has it.
+    """
 
     type: Literal["step.part"] = "step.part"
     s: int
@@ -262,6 +271,7 @@ class StepPart(Event):
     call: CalledTool | None = None
     signature: str | None = None
     interrupted: bool = False
+    said_at: datetime | None = None
 
 
 class StepFinished(Event):

@@ -96,7 +96,7 @@ NO_ROOM: Final[dict[StopReason, Failure]] = {
         message="The window is too large for the model, and compacting it did not help.",
     ),
     "context_window_overflow_in_system_prompt": Failure(
-        error_type="context_window_overflow",
+        error_type="context_window_overflow_in_system_prompt",
         message="The system prompt alone is larger than the model's window.",
     ),
 }

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from eventsourcing.persistence import OperationalError
 
 from app.mapper import Row
-from app.store import VERSION_MAX, Bell, Pieces, Sealed, Store
+from app.store import VERSION_MAX, Bell, Pieces, Sealed, Store, Stretch
 from projections.columns import Scalar
 from projections.patches import Patch
 from projections.search_ranks import Mention, Posting
@@ -65,6 +65,11 @@ class WrappedStore:
 
     def pieces(self, stream: str, pieces: Pieces, topics: Collection[str]) -> list[Row]:
         return self._working().pieces(stream, pieces, topics)
+
+    def each(
+        self, stretches: Sequence[Stretch], *, topics: Collection[str] = (), limit: int = -1
+    ) -> list[list[Row]]:
+        return self._working().each(stretches, topics=topics, limit=limit)
 
     def marked(self, stream: str, upto: int = VERSION_MAX) -> list[Row]:
         return self._working().marked(stream, upto)

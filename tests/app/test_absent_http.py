@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.web.absent import ABSENT, METHODS
+from app.web.absent import ABSENT, COUNTED, METHODS
 from tests.app.serving import Server, serving
 
 pytestmark = pytest.mark.sqlite
@@ -34,8 +34,15 @@ def test_every_absence_is_a_sentence_about_an_alternative() -> None:
         assert row.instead.endswith("."), row.path
 
 
+@pytest.mark.parametrize("collection", [*COUNTED, "folders", "identities"])
+async def test_nothing_is_counted_and_that_is_said(server: Server, collection: str) -> None:
+    answer = await server.http.get(f"/v1/{collection}/count")
+    assert (answer.status_code, answer.headers["x-should-retry"]) == (501, "false")
+    assert re.search(r"\b[Uu]se\b.* instead\.$", answer.json()["detail"])
+
+
 async def test_a_wrong_path_is_not_found_all_the_same(server: Server) -> None:
-    for path in ("/v1/folder/", "/v1/foldersx", "/v1/agents/x/folder"):
+    for path in ("/v1/folder/", "/v1/foldersx", "/v1/agents/x/folder", "/v1/folder/count"):
         assert (await server.http.get(path)).status_code == 404
 
 

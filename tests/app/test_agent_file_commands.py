@@ -67,7 +67,7 @@ def written(path: Path, value: Any) -> str:
 
 
 async def test_an_agent_is_brought_in_and_taken_out(everlog: Everlog, tmp_path: Path) -> None:
-    given = file(agent(model="elsewhere/m-1", enable_sleeptime=True))
+    given = file(agent(model="elsewhere/m-1", identity_ids=["identity-1"]))
     path = written(tmp_path / "guide.af", given)
     with pytest.raises(CommandFailed, match="send model="):
         await everlog("import-agent", path)
@@ -78,7 +78,7 @@ async def test_an_agent_is_brought_in_and_taken_out(everlog: Everlog, tmp_path: 
         "with demo/echo; 1 block, 1 conversation, 2 messages, 2 of them in a window, 0 passages"
     )
     assert "\x1b" not in told
-    assert second.startswith("left out: agents[0].enable_sleeptime")
+    assert second.startswith("left out: agents[0].identity_ids")
     assert json.loads(await everlog("export-agent", agent_id))["agents"][0]["id"] == "agent-0"
     target = tmp_path / "again.af"
     told = await everlog("export-agent", agent_id, "--output", str(target))

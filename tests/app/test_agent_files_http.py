@@ -13,6 +13,7 @@ from domain.agent import AgentCreated
 from domain.archive import RECENT_MAX
 from domain.conversation import WindowCompacted
 from domain.event import Command
+from domain.sleeptime import Sleeptime
 from domain.streams import archive_of, default_conversation
 from tests.agent_files import (
     BLOCK,
@@ -221,6 +222,82 @@ async def test_other_conversations_and_the_archive_come_over(server: Server) -> 
     assert '- Archival memories: 1\n- Their tags: "bees"' in begun.system.text
 
 
+@pytest.mark.parametrize(
+    ("enabled", "sleeptime"),
+    [
+        (None, None),
+        (True, None),
+        (False, {"frequency": 3, "block_label": "notes"}),
+        (
+            True,
+            {
+                "frequency": 10_000,
+                "after_compaction": False,
+                "block_label": "notes",
+                "max_steps": 50,
+                "require_acceptance": True,
+                "model": "demo/steady",
+            },
+        ),
+    ],
+)
+async def test_how_memory_is_consolidated_comes_over_and_goes_out_again(
+    server: Server, enabled: bool | None, sleeptime: Json | None
+) -> None:
+    given = agent(enable_sleeptime=enabled, everlog={"sleeptime": sleeptime})
+    told = await imported(server.http, file(given))
+    (agent_id,) = told["agent_ids"]
+    settings = (await server.services.execute.agent(agent_id)).settings
+    assert settings is not None
+    assert settings.enable_sleeptime == enabled
+    assert settings.sleeptime == (None if sleeptime is None else Sleeptime(**sleeptime))
+    assert told["left_out"] == []
+    first = await exported(server.http, agent_id)
+    (again,) = (await imported(server.http, first))["agent_ids"]
+    assert without_names(await exported(server.http, again)) == without_names(first)
+
+
+async def test_one_that_was_brought_in_consolidates_its_memory(server: Server) -> None:
+    given = agent(enable_sleeptime=True, everlog={"sleeptime": {"frequency": 1}})
+    (agent_id,) = (await imported(server.http, file(given)))["agent_ids"]
+    said = {"input": "I keep goats, too."}
+    answer = await server.http.post(f"/v1/agents/{agent_id}/messages", json=said)
+    (run_id,) = answer.json()["usage"]["run_ids"]
+    (asked,) = await server.get(f"/v1/agents/{agent_id}/consolidations")
+    assert (asked["run_id"], asked["trigger"]) == (run_id, "turns")
+
+
+async def test_a_model_for_memory_that_is_not_here_is_refused_with_the_way_out(
+    http: AsyncClient,
+) -> None:
+    given = file(agent(everlog={"sleeptime": {"model": "other/m-1", "max_steps": 3}}))
+    refused = await send(http, given)
+    assert refused.status_code == 404
+    assert "agents[0].everlog.sleeptime.model: Handle other/m-1" in refused.json()["detail"]
+    told = await imported(http, given, model="demo/echo")
+    assert told["left_out"] == [
+        "agents[0].everlog.sleeptime.model: other/m-1 is not to be had; the agent's new model does it"
+    ]
+    (agent_id,) = told["agent_ids"]
+    shown = (await http.get(f"/v1/agents/{agent_id}")).json()["sleeptime_settings"]
+    assert (shown["model"], shown["max_steps"]) == (None, 3)
+
+
+@pytest.mark.parametrize(
+    ("sleeptime", "words"),
+    [
+        ({"frequency": 0}, "agents[0].everlog.sleeptime.frequency: input should be greater than"),
+        ({"max_steps": 51}, "agents[0].everlog.sleeptime.max_steps: input should be less than"),
+        ({"block_label": ""}, "agents[0].everlog.sleeptime.block_label"),
+    ],
+)
+async def test_what_cannot_be_consolidated_by_is_refused(
+    http: AsyncClient, sleeptime: Json, words: str
+) -> None:
+    answer = await send(http, file(agent(everlog={"sleeptime": sleeptime})))
+    assert (answer.status_code, words in answer.json()["detail"]) == (422, True)
+
+
 async def test_what_was_exported_loads_and_is_exported_as_the_same_again(server: Server) -> None:
     http = server.http
     (first,) = (await imported(http, file(long_ago())))["agent_ids"]
@@ -318,7 +395,7 @@ async def test_what_is_left_out_is_named_and_no_secret_is_said_again(http: Async
         tool_ids=["tool-0"],
         tool_rules=[{"type": "run_first", "tool_name": "fly"}],
         tool_exec_environment_variables={"KEY": "hunter2"},
-        enable_sleeptime=True,
+        identity_ids=["identity-1"],
     )
     told = await imported(
         http, file(given, tools=[tool], groups=[{}], files=[{}, {}]), secrets='{"K": "hunter3"}'
@@ -328,8 +405,8 @@ async def test_what_is_left_out_is_named_and_no_secret_is_said_again(http: Async
         "agents[0].tool_ids (tool-0): 'fly' left out: this server has no such tool; its code is "
         "not taken",
         "agents[0].tool_rules[0]: there is no rule 'run_first' here",
-        "agents[0].enable_sleeptime: left out: turn it on for the imported agent, if it is wanted",
         "agents[0].secrets: left out: no tool here reads them",
+        "agents[0].identity_ids: left out: there are no identities here",
         "groups: 1 left out: agents are imported one by one, in no group",
         "files: 2 left out: files are not kept here",
     ]

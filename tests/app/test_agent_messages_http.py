@@ -9,8 +9,8 @@ import pytest
 
 from app import agent_history
 from app.history import Page, Placed
+from app.holders import Holders
 from app.mapper import revive
-from app.store import Store
 from domain.conversation import CancelRuns
 from domain.run import ToolFinished
 from tests.app.scripts import Gate, calling, saying
@@ -131,13 +131,13 @@ async def test_many_conversations_are_opened_as_the_list_comes_to_them(
     items = await listed(server, agent, order="asc")
     assert said(items) == [f"Message {number}." for number in range(8)]
     opened: list[str] = []
-    placed_page = agent_history.placed_page
+    page_of = Holders.page
 
-    def noted(store: Store, stream: str, page: Page) -> Placed:
+    def noted(self: Holders, stream: str, page: Page) -> Placed:
         opened.append(stream)
-        return placed_page(store, stream, page)
+        return page_of(self, stream, page)
 
-    monkeypatch.setattr(agent_history, "placed_page", noted)
+    monkeypatch.setattr(Holders, "page", noted)
     newest = await listed(server, agent, limit=4)
     assert said(newest) == ["Message 7.", "Message 6."]
     assert opened == [streams[7], streams[6]]

@@ -6,6 +6,7 @@ import pytest
 from httpx2 import AsyncClient
 from letta_client.types import AgentState
 
+from app.model_settings import DEFAULTS
 from app.web.agents import BASE_TOOLS
 from app.web.pages import Selection
 from domain.conversation import ConversationDeleted
@@ -82,7 +83,7 @@ async def test_a_created_agent_is_what_the_sdk_expects_one_to_be(http: AsyncClie
     assert state.llm_config.context_window == 9000
     assert state.compaction_settings is not None
     assert (state.compaction_settings.mode, state.compaction_settings.clip_chars) == ("all", None)
-    assert made["model_settings"] == {"provider_type": "anthropic", "max_output_tokens": 100}
+    assert made["model_settings"] == {**DEFAULTS["anthropic"], "max_output_tokens": 100}
     assert [one.name for one in state.tools] == list(BASE_TOOLS)
     assert state.sources == []
     assert state.message_ids == [system_message_id(default_conversation(state.id))]
@@ -205,7 +206,7 @@ async def test_newer_clients_see_the_relations_that_they_ask_for(http: AsyncClie
 async def test_older_clients_see_all_relations(http: AsyncClient) -> None:
     made = await create(http, tags=["a"], memory_blocks=[{"label": "human", "value": "Ada"}])
     assert (await http.get(f"{ROOT}{made['id']}")).json() == made
-    assert (await http.get(ROOT)).json() == [made]
+    assert (await http.get(ROOT)).json() == [made | {"message_ids": None}]
 
 
 async def test_an_agent_that_is_not_there_is_named(http: AsyncClient) -> None:
@@ -551,3 +552,51 @@ async def test_a_relation_that_there_is_not_is_refused(http: AsyncClient) -> Non
     agent_id = (await create(http))["id"]
     answer = await http.get(f"{ROOT}{agent_id}", params={"include": "agent.friends"})
     assert answer.status_code == 422
+
+
+async def test_a_list_of_many_agents_asks_the_database_as_often_as_one_of_one(
+    server: Server, http: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(5):
+        made = await create(http)
+        await http.post(f"{ROOT}{made['id']}/messages", json={"input": "Hello!"})
+    asked: list[str] = []
+
+    def counting(name: str) -> Any:
+        plain = getattr(server.store, name)
+
+        def ask(*args: Any, **more: Any) -> Any:
+            asked.append(name)
+            return plain(*args, **more)
+
+        return ask
+
+    for name in ("query", "head", "heads", "read", "pieces", "marked", "each"):
+        monkeypatch.setattr(server.store, name, counting(name))
+
+    async def listing(limit: int) -> tuple[int, Any]:
+        before = len(asked)
+        shown = (await http.get(ROOT, params={"limit": limit}, headers=NEW_CLIENT)).json()
+        return len(asked) - before, shown
+
+    # What the server does in the background asks, too, but not each time.
+    of_one = min([(await listing(1))[0] for _ in range(5)])
+    of_many = min([(await listing(5))[0] for _ in range(5)])
+    assert of_many == of_one > 0
+    _, shown = await listing(5)
+    assert [one["last_stop_reason"] for one in shown] == ["end_turn"] * 5
+    assert shown[0]["message_ids"] is None
+    newest = (await http.get(f"{ROOT}{shown[0]['id']}", headers=NEW_CLIENT)).json()
+    assert len(newest.pop("message_ids")) == 3
+    assert newest.items() <= shown[0].items()
+
+
+async def test_agents_that_nobody_has_looked_at_are_listed_as_they_were(tmp_path: Path) -> None:
+    async with serving(tmp_path / "a.db") as server:
+        made = [await create(server.http, name=name) for name in ("Ada", "Grace")]
+        await server.http.patch(f"{ROOT}{made[0]['id']}", json={"name": "Ada L."})
+        before = (await server.http.get(ROOT)).json()
+    async with serving(tmp_path / "a.db") as server:
+        assert (await server.http.get(ROOT)).json() == before
+        await server.http.patch(f"{ROOT}{made[1]['id']}", json={"name": "Grace H."})
+        assert await names(server.http, order="asc") == ["Ada L.", "Grace H."]

@@ -189,7 +189,11 @@ async def test_an_interruption_need_not_wait(server: Server, on_busy: str) -> No
     assert ("Weather?" in shown) is (on_busy == "interrupt")
     assert [
         one["tool_return"] for one in history if one["message_type"] == "tool_return_message"
-    ] == (["The request was cancelled, so this call was denied."] if on_busy == "interrupt" else [])
+    ] == (
+        ["The user cancelled the request, so the tool call was denied."]
+        if on_busy == "interrupt"
+        else []
+    )
 
 
 @pytest.mark.parametrize("otid", [{}, {"otid": "o-1"}], ids=["no otid", "same otid"])

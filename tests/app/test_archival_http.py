@@ -52,6 +52,28 @@ async def test_an_inserted_passage_is_what_the_sdk_expects_one_to_be(
     assert (await http.get(root)).json() == [made]
 
 
+async def test_several_passages_are_put_in_together_or_not_at_all(
+    server: Server, root: str
+) -> None:
+    batch = f"/v1/archives/{archive_of(root.split('/')[3])}/passages/batch"
+    tags = [{"text": "a", "tags": [f"{n}-{m}" for m in range(64)]} for n in range(16)]
+    refused = await server.http.post(batch, json={"passages": tags})
+    assert refused.status_code == 409, refused.text
+    assert refused.json()["detail"] == (
+        "CONFLICT: passages[15]: An archive has at most 1000 tags, not 1024."
+    )
+    late = await server.http.post(
+        batch, json={"passages": [{"text": "a"}, {"text": "b", "created_at": "soon"}]}
+    )
+    assert late.status_code == 422
+    assert late.json()["detail"].startswith("passages[1].created_at: ")
+    assert (await server.http.get(root)).json() == []
+    made = await server.http.post(batch, json={"passages": tags[:15]})
+    assert [one["tags"] for one in made.json()] == [one["tags"] for one in tags[:15]]
+    assert [one["offset"] for one in made.json()] == [*range(1, 16)]
+    assert (await server.http.post(batch, json={"passages": []})).json() == []
+
+
 async def test_a_time_without_a_zone_is_in_the_agents(http: AsyncClient, root: str) -> None:
     made = await put(http, root, "a lantern", created_at="2026-01-02T03:04:05")
     assert made["created_at"] == "2026-01-02T02:04:05Z"

@@ -149,13 +149,16 @@ async def test_a_run_ends_where_the_system_prompt_alone_fills_the_window(tmp_pat
         frames = frames_of((await server.post(stream, LONG)).text)
         (ending,) = (await endings(server, stream))[1:]
         (fact,) = await done(server, stream)
+        document = await server.post(stream, LONG, streaming=False)
+    assert document.status_code == 400
+    assert document.json()["detail"].startswith("CONTEXT_WINDOW_EXCEEDED: The system prompt alone")
     assert fact.audit.system_tokens >= LIMIT
     assert (ending.status, ending.stop_reason) == (
         "failed",
         "context_window_overflow_in_system_prompt",
     )
     assert frames[-2]["stop_reason"] == "context_window_overflow_in_system_prompt"
-    assert frames[-1]["error_type"] == "context_window_overflow"
+    assert frames[-1]["error_type"] == frames[-2]["stop_reason"]
 
 
 async def test_a_run_goes_on_where_little_room_was_made(tmp_path: Path) -> None:

@@ -169,7 +169,8 @@ async def test_the_summariser_does_not_think_and_keeps_its_other_settings(tmp_pa
         await server.post(stream, "More.")
         await compacted(server, stream, mode="all", model_settings=None)
         sent = [request.settings for request in cast.summariser.requests]
-    assert sent == [{"provider_type": "openai", "max_output_tokens": 700}, {}]
+    others = {"temperature": 0.7, "parallel_tool_calls": True, "strict": True}
+    assert sent == [{"provider_type": "openai", "max_output_tokens": 700, **others}, {}]
 
 
 async def test_a_summariser_that_is_not_to_be_had_is_replaced_by_the_agent_s_model(

@@ -14,7 +14,7 @@ from app.compaction_settings import (
     summariser_of,
     updated,
 )
-from app.model_settings import PROVIDER_TYPES, without_thinking
+from app.model_settings import DEFAULTS, PROVIDER_TYPES, without_thinking
 from app.providers.catalogue import Catalogue, ProviderSettings, UnknownHandle
 from domain.compaction import CompactionMode, CompactionSettings
 from projections.prompts import PROMPTS
@@ -82,7 +82,7 @@ def test_what_cannot_be_done_is_refused_by_its_field_and_bound(
     [
         *(("mode", mode) for mode in MODES),
         ("model", "nobody/knows/this"),
-        ("model_settings", {"provider_type": "zai", "temperature": 0.1}),
+        ("model_settings", {**DEFAULTS["zai"], "temperature": 0.1}),
         ("prompt", "x" * 50_000),
         ("clip_chars", 0),
         ("sliding_window_percentage", 1),
@@ -147,7 +147,7 @@ SENT = st.fixed_dictionaries(
     optional={
         "mode": st.none() | st.sampled_from(MODES),
         "model": st.none() | st.sampled_from(["demo/echo", "a/b"]),
-        "model_settings": st.none() | st.just({"provider_type": "groq"}),
+        "model_settings": st.none() | st.just(DEFAULTS["groq"]),
         "prompt": st.none() | st.text(max_size=3),
         "prompt_acknowledgement": st.none() | st.booleans(),
         "clip_chars": st.none() | st.integers(0, 9),
@@ -211,6 +211,14 @@ def test_what_an_older_agent_had_is_kept() -> None:
     found = complete("demo/echo", {"mode": "all", "clip_chars": None})
     assert (found.mode, found.prompt, found.clip_chars) == ("all", PROMPTS["all"], None)
     assert complete("demo/echo", {"prompt": "p"}).prompt == "p"
+
+
+def test_settings_of_a_model_are_completed_when_they_come_and_not_when_they_are_read() -> None:
+    given = {"provider_type": "zai", "temperature": 0.1}
+    assert sent(model_settings=given).model_settings == {**DEFAULTS["zai"], "temperature": 0.1}
+    older = {"model_settings": {**given, "top_k": 3}}
+    assert complete("demo/echo", older).model_settings == {**given, "top_k": 3}
+    assert complete("demo/echo", {"model_settings": {"temperature": 1}}).model_settings is None
 
 
 def test_what_an_older_agent_had_and_cannot_be_used_is_the_default() -> None:

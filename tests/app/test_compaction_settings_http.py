@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -177,3 +178,28 @@ async def test_settings_that_cannot_be_are_refused_and_nothing_is_stored(
         assert all(word in answer.json()["detail"] for word in words)
     assert len(await server.facts(agent_id)) == 1
     assert len(await server.get(ROOT)) == 1
+
+
+CHANGES: list[dict[str, Any]] = [
+    {"compaction_settings": {"clip_chars": 77}},
+    {"compaction_settings": {"min_retention": 0.5}},
+    {"compaction_settings": {"sliding_window_percentage": 0.75}},
+    {"sleeptime_settings": {"max_steps": 3}},
+    {"sleeptime_agent_frequency": 9},
+    {"model": "anthropic/claude-opus-5-5"},
+]
+
+
+@pytest.mark.parametrize("first", range(len(CHANGES)))
+async def test_changes_at_the_same_time_all_count(http: AsyncClient, first: int) -> None:
+    path = f"{ROOT}{(await create(http))['id']}"
+    bodies = [*CHANGES[first:], *CHANGES[:first]]
+    changed = await asyncio.gather(*(http.patch(path, json=body) for body in bodies))
+    assert [one.status_code for one in changed] == [200] * len(bodies)
+    agent = (await http.get(path)).json()
+    compaction, sleeptime = agent["compaction_settings"], agent["sleeptime_settings"]
+    kept = [compaction[one] for one in ("clip_chars", "min_retention", "sliding_window_percentage")]
+    assert kept == [77, 0.5, 0.75]
+    assert (sleeptime["max_steps"], sleeptime["frequency"]) == (3, 9)
+    # A summariser that nobody chose follows the model, whichever change came first.
+    assert (agent["model"], compaction["model"]) == ("anthropic/claude-opus-5-5", HAIKU)

@@ -42,6 +42,8 @@ async def test_pieces_are_stored_and_the_block_is_rethought(tmp_path: Path) -> N
         assert await server.get("/v1/conversations/", agent_id=agent_id) == [
             await server.get(f"/v1/conversations/{stream}") | {"in_context_message_ids": None}
         ]
+        window = await server.get(f"/v1/conversations/{stream}/window")
+        assert "Likes tea and cats." in window["system"]["text"]
         mine = {one["id"] for one in await server.get(f"/v1/conversations/{stream}/messages")}
         assert {one["id"] for one in await server.get(f"/v1/agents/{agent_id}/messages")} == mine
         assert {one["id"] for one in await server.get("/v1/messages/")} == mine
@@ -69,6 +71,8 @@ async def test_every_nth_turn_is_followed_by_one_that_takes_up_where_the_last_en
     async with serving(tmp_path / "a.db", cast) as server:
         agent_id, stream = await talked(server, "One.", **sleepy())
         second = (await server.post(stream, "Two.", streaming=False)).json()
+        named = await server.http.get(f"/v1/runs/{second['usage']['run_ids'][0]}")
+        assert named.status_code == 200, "an answer names what can be looked at"
         await finished(server, stream, 1)
         third = (await server.post(stream, "Three.", streaming=False)).json()
         fourth = await server.post(stream, "Four.")
@@ -181,7 +185,7 @@ async def test_words_alone_are_a_failure_after_which_the_same_is_gone_through_ag
         listed = await server.get(f"/v1/agents/{agent_id}/consolidations")
         failed = await server.get(f"/v1/agents/{agent_id}/consolidations", status="failed")
     assert (first["status"], first["after"]) == ("failed", 0)
-    assert "without calling any" in first["detail"]
+    assert "never said what is to be stored" in first["detail"]
     assert (second["status"], second["after"]) == ("applied", 0)
     assert listed == [second, first]
     assert failed == [first]

@@ -9,6 +9,7 @@ import pytest
 
 from app.consolidating import Consolidating
 from app.integrity import rebuild_tables
+from app.providers import ModelError
 from domain.conversation import ConsolidationFinished
 from domain.run import RunFinished, RunQueued, ToolStarted
 from domain.streams import AGENT, id_of
@@ -29,7 +30,7 @@ from tests.app.consolidating import (
     value,
     working,
 )
-from tests.app.scripts import Gate, saying
+from tests.app.scripts import Gate, failing, saying
 from tests.app.serving import Said, Server, serving
 
 
@@ -82,8 +83,21 @@ async def test_a_key_stands_for_one_consolidation(tmp_path: Path) -> None:
         first = (await server.http.post(path, json=body, headers=headers)).json()
         shown = await over(server, agent_id, first["consolidation_id"])
         again = await server.http.post(path, json=body, headers=headers)
+        bodies = ({"max_steps": 3}, {"block_label": "likes"}, {"since": 1}, {"model": "demo/echo"})
+        others = [await server.http.post(path, json=body | one, headers=headers) for one in bodies]
         assert len(await memories(server, agent_id)) == 1
     assert again.json() == shown
+    assert {one.status_code for one in others} == {422}
+    assert "sent with another body before" in others[0].text
+
+
+async def test_what_is_null_is_as_the_agent_has_it(tmp_path: Path) -> None:
+    async with serving(tmp_path / "a.db", Cast(keeping("Tea."))) as server:
+        agent_id, stream = await talked(server, "I like tea.", **sleepy(9, max_steps=7))
+        body = dict.fromkeys(("block_label", "max_steps", "require_acceptance", "since", "model"))
+        await consolidated(server, agent_id, conversation_id=stream, **body)
+        (job,) = await queued(server, stream)
+    assert (job.terms.max_steps, job.terms.block_label, job.after) == (7, None, 0)
 
 
 async def test_one_that_is_cancelled_changes_nothing_and_goes_no_further(tmp_path: Path) -> None:
@@ -111,6 +125,63 @@ async def test_one_whose_conversation_is_deleted_goes_no_further(tmp_path: Path)
         shown = await over(server, agent_id, first["consolidation_id"])
         await server.until_there_is(first["conversation_id"], RunFinished)
     assert (shown["status"], gate.opened.is_set()) == ("cancelled", False)
+
+
+@pytest.mark.parametrize("at", ["its run", "its turn"])
+async def test_nothing_stays_running_when_the_agent_is_deleted(tmp_path: Path, at: str) -> None:
+    gate = Gate("Hm.")
+    async with serving(tmp_path / "a.db", Cast(gate)) as server:
+        agent_id, stream = await talked(server, "I like tea.")
+        await asked(server, agent_id, conversation_id=stream)
+        await gate.begun.wait()
+        if at == "its turn":
+            stream = await server.conversation(agent_id)
+            await server.post(stream, "And cats.", streaming=False)
+            assert (await asked(server, agent_id, conversation_id=stream)).status_code == 200
+        assert (await server.http.delete(f"/v1/agents/{agent_id}")).status_code == 200
+        ended = await whole(server, stream)
+        sql = "SELECT COUNT(*) AS count FROM consolidations WHERE due = 1"
+        async with asyncio.timeout(20):
+            while (await server.services.log.query(sql))[0]["count"]:
+                await asyncio.sleep(0.02)
+        runs = "SELECT COUNT(*) AS count FROM runs WHERE status IN ('created', 'running')"
+        assert (await server.services.log.query(runs))[0]["count"] == 0
+    assert ended.outcome == "cancelled"
+
+
+async def test_one_that_waits_for_its_turn_is_looked_at_and_begins_when_the_other_is_over(
+    tmp_path: Path,
+) -> None:
+    gate = Gate("Hm.")
+    calls = 0
+
+    async def first_slowly(request: ModelRequest) -> Said:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            async for said in gate(request):
+                yield said
+        else:
+            async for said in keeping(f"Tea {calls}.")(request):
+                yield said
+
+    async with serving(tmp_path / "a.db", Cast(first_slowly)) as server:
+        agent_id, stream = await talked(server, "I like tea.")
+        other = await server.conversation(agent_id)
+        await server.post(other, "And cats.", streaming=False)
+        first = (await asked(server, agent_id, conversation_id=stream)).json()
+        await gate.begun.wait()
+        second = (await asked(server, agent_id, conversation_id=other)).json()
+        assert second["status"] == "running"
+        assert await server.facts(second["conversation_id"]) == []
+        looked = asyncio.create_task(server.http.get(f"/v1/runs/{second['run_id']}"))
+        gate.opened.set()
+        assert (await looked).status_code == 200
+        done = await over(server, agent_id, second["consolidation_id"])
+        failed = await over(server, agent_id, first["consolidation_id"])
+        assert await value(server, agent_id) == "Tea 2."
+    assert (done["status"], failed["status"]) == ("applied", "failed")
+    assert done["created_at"] < failed["completed_at"] < done["completed_at"]
 
 
 async def test_one_keeps_the_prompt_that_says_what_to_do(tmp_path: Path) -> None:
@@ -147,6 +218,31 @@ async def test_what_a_reset_took_out_is_not_gone_through(tmp_path: Path) -> None
     assert kept.messages == ("user: And cats.", "assistant: Aye.")
 
 
+async def test_what_a_failed_one_had_stored_is_not_stored_again(tmp_path: Path) -> None:
+    down = failing(ModelError("llm_bad_request", "No.", status=400))
+    stores = working(storing(chunk(0, 0), chunk(1, 1, "About it.")))
+    cast = Cast(
+        *(stores, *down),
+        *(working(storing(chunk(0, 0, "The tea."), chunk(1, 1))), keeping("Tea.")),
+        keeping("Again."),
+    )
+    async with serving(tmp_path / "a.db", cast) as server:
+        agent_id, stream = await talked(server, "I like tea.")
+        first = await consolidated(server, agent_id, conversation_id=stream)
+        kept = await memories(server, agent_id)
+        second = await consolidated(server, agent_id, conversation_id=stream)
+        again = await memories(server, agent_id)
+        await consolidated(server, agent_id, conversation_id=stream, since=0)
+        asked_again = await memories(server, agent_id)
+    assert (first["status"], first["detail"]) == ("failed", "No.")
+    assert second["status"] == "applied"
+    assert [one.messages for one in kept] == [("user: I like tea.",), ("assistant: Aye.",)]
+    # The second one put both lines together as well: that is another piece.
+    assert again[:2] == kept
+    assert [one.messages for one in again[2:]] == [("user: I like tea.", "assistant: Aye.")]
+    assert len(asked_again) == len(again) + 1, "whoever asks for the same again gets it"
+
+
 async def test_a_read_only_block_is_left_alone(tmp_path: Path) -> None:
     async with serving(tmp_path / "a.db", Cast(keeping("Tea."))) as server:
         agent_id, stream = await talked(server, "I like tea.")
@@ -179,8 +275,8 @@ async def test_a_killed_one_is_resumed_and_stores_nothing_twice(
         stuck.set()
         await asyncio.Event().wait()
 
-    async def after_one(self: Consolidating, call: Any, number: int, text: str) -> None:
-        await real(self, call, number, text)
+    async def after_one(self: Consolidating, call: Any, number: int, piece: Any) -> None:
+        await real(self, call, number, piece)
         kept.append(number)
         if number == 1:
             await forever()

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from app.model_settings import DEFAULTS
 from domain.run import RunFinished
 from domain.streams import system_message_id
 from tests.app.serving import Server, frames_of, serving
@@ -72,7 +73,7 @@ async def test_a_conversation_keeps_what_it_begins_with(server: Server) -> None:
         "summary": "plans",
         "description": "about plans",
         "model": "demo/steady",
-        "model_settings": {"provider_type": "openai", "temperature": 0.1},
+        "model_settings": {**DEFAULTS["openai"], "temperature": 0.1},
         "context_window_limit": 9000,
         "hidden": True,
     }

@@ -168,3 +168,31 @@ async def test_an_update_may_replace_the_blocks(http: AsyncClient) -> None:
     changed = (await http.patch(path, json={"block_ids": [*ids, ids[0]]})).json()
     assert [one["id"] for one in changed["blocks"]] == ids
     assert (await http.patch(path, json={"block_ids": []})).json()["blocks"] == []
+
+
+async def test_what_an_agents_prompt_is_made_of_is_told_its_own_conversation_at_once(
+    http: AsyncClient,
+) -> None:
+    agent_id = (await create(http, system="Be kind."))["id"]
+    block_id = await create_block(http, "plan", value="Plant an oak.")
+    other = (await http.post("/v1/conversations/", params={"agent_id": agent_id})).json()["id"]
+    said = await http.post(f"{ROOT}{agent_id}/messages", json={"input": "Hello!"})
+    assert said.status_code == 200, said.text
+    path = f"{ROOT}{agent_id}"
+    blocks = f"{path}/core-memory/blocks"
+    changes: list[tuple[str, Any, list[bool]]] = [
+        (path, {"system": "Be brief."}, [True, False]),
+        (f"{blocks}/attach/{block_id}", None, [True, True]),
+        (f"{blocks}/detach/{block_id}", None, [True, False]),
+        (path, {"block_ids": [block_id]}, [True, True]),
+    ]
+    for where, body, told in changes:
+        assert (await http.patch(where, json=body)).status_code == 200
+        prompt = await _prompt(http, agent_id)
+        assert [one in prompt for one in ("Be brief.", "Plant an oak.")] == told
+    assert (await _prompt(http, other)).startswith("Be kind.")
+
+
+async def _prompt(http: AsyncClient, conversation_id: str) -> str:
+    listed = await http.get(f"/v1/conversations/{conversation_id}/messages?order=asc&limit=1")
+    return listed.json()[0]["content"]

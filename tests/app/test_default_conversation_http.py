@@ -75,6 +75,18 @@ async def test_before_its_first_message_there_is_but_a_prompt(tmp_path: Path) ->
         assert await server.facts(default_conversation(agent)) == []
 
 
+async def test_the_model_is_given_the_prompt_that_the_list_shows(tmp_path: Path) -> None:
+    provider = Scripted(saying("Hi."))
+    async with asyncio.timeout(30), serving(tmp_path / "a.db", provider) as server:
+        agent = await server.agent("script/x")
+        await server.get(f"/v1/agents/{agent}")  # which looks at its window before there is any
+        await ask(server, f"/v1/agents/{agent}/messages")
+        query = {"agent_id": agent, "order": "asc"}
+        prompt = (await server.get("/v1/conversations/default/messages", **query))[0]["content"]
+    assert prompt
+    assert provider.requests[0].system == prompt
+
+
 async def test_default_without_an_agent_is_nobodys(tmp_path: Path) -> None:
     async with asyncio.timeout(30), serving(tmp_path / "a.db") as server:
         root = "/v1/conversations/default"

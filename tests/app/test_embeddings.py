@@ -18,8 +18,9 @@ from app.providers.embedding import EmbeddingFailed, EmbeddingRefused, OpenAIEmb
 from domain.agent import AgentSettings, CreateAgent
 from domain.errors import Refused
 from domain.streams import AGENT, archive_of, derived_id
+from projections.columns import Scalar
 from projections.passages import EVERY, Wanted
-from projections.patches import LEASE_MS
+from projections.patches import LEASE_MS, Patch
 from tests.app.serving import serving
 from tests.examples import AGENT_ID, MODEL
 from tests.meanings import DIMENSIONS, Meanings
@@ -217,6 +218,57 @@ async def test_another_node_that_is_at_it_is_left_alone(log: Log, model: Meaning
         await leases.refused.wait()
     await embeddings.stop()
     assert model.requests == []
+
+
+async def test_what_another_node_was_at_is_looked_at_again(
+    log: Log, model: Meanings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.embeddings.TAKEN_PAUSE_S", 0.01)
+    async with remembering(log, model, start=False) as archival:
+        await put(archival, CARS)
+    work, other = f"vectors of {archive_of(AGENT_ID)}", Leases(log, "node-2")
+    assert await other.take(work, 60_000)
+    leases = Refusals(log, "node-1")
+    embeddings = Embeddings(log, OpenAIEmbedder(HANDLE, "none", model.base_url), leases)
+    await embeddings.start()
+    async with asyncio.timeout(30):
+        await leases.refused.wait()
+    await other.drop(work)
+    await until(log, 1)
+    await embeddings.stop()
+    assert model.texts == [CARS]
+
+
+async def test_an_archive_of_several_pages_is_embedded_whole_and_each_passage_once(
+    log: Log, model: Meanings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.embeddings.LOOKED_AT_ONCE", 3)
+    monkeypatch.setattr("app.embeddings.EMBEDDED_AT_ONCE", 2)
+    async with remembering(log, model, start=False) as archival:
+        await put(archival, *(f"note {number}" for number in range(8)))
+    async with remembering(log, model) as archival:
+        await until(log, 8)
+        # The newest first: they are what is asked for next.
+        assert model.texts[:3] == ["note 7", "note 6", "note 5"]
+        await put(archival, CARS)
+        await until(log, 9)
+    assert len(model.texts) == len(set(model.texts)) == 9
+
+
+async def test_vectors_that_were_lost_are_made_again_when_they_are_missed(
+    log: Log, model: Meanings
+) -> None:
+    async with remembering(log, model) as archival:
+        await put(archival, CARS, CATS)
+        await until(log, 2)
+        lost: dict[str, Scalar] = {"space": "another model's", "vector": None}
+        rows = await log.query("SELECT passage_id FROM embeddings")
+        key = archive_of(AGENT_ID)
+        patches = [Patch("embeddings", (key, row["passage_id"]), lost) for row in rows]
+        await log.in_writer(lambda: log.store.upsert(patches))
+        assert (await found(archival, "automobile"))[1] == "text"
+        await until(log, 2, lambda row: row["vector"] is not None)
+        assert (await found(archival, "automobile"))[1] == "hybrid"
 
 
 async def test_what_a_vendor_answers_is_told_without_its_words(model: Meanings) -> None:

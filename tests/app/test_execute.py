@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 import app.committing
-from app.execute import Execute
+from app.execute import Execute, state_at
 from app.log import Log, StoreUnavailable
 from domain.block import Block, BlockSettings, ChangeBlock, CreateBlock, DeleteBlock
 from domain.conversation import ConversationSettings, NewMessage, QueueRun, StartConversation
@@ -52,6 +52,22 @@ async def test_two_writers_of_one_stream_decide_again_and_lose_nothing(log: Log)
     rows = await log.read(STREAM)
     assert len(rows) == 41
     assert (await first.state(STREAM)) == (await second.state(STREAM))
+
+
+async def test_a_stream_of_several_pages_is_folded_and_caught_up_with_whole(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.execute.FOLDED_AT_ONCE", 3)
+    log.store.exclusive = False  # type: ignore[misc]
+    first, late = Execute(log), Execute(log)
+    await first(STREAM, create, "user")
+    assert (await late.state(STREAM))[0] == 1
+    for number in range(2, 13):
+        await first(STREAM, change(f"{number}"), "user")
+        assert state_at(log.store, STREAM, number) == (await first.state(STREAM))[1]
+    for other in (late, Execute(log)):
+        assert await other.state(STREAM) == await first.state(STREAM)
+    assert (await late.block(STREAM)).version == 12
 
 
 async def test_a_refusal_waits_for_the_commit_of_what_it_rests_on(log: Log) -> None:

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from app.mapper import event_json
-from app.web.stream import GOODBYE, SILENCE, facts_stream
+from app.web.stream import GOODBYE, SILENCE, Wanted, facts_stream
 from domain.agent import ChangeAgent
 from domain.conversation import ChangeConversation, ConversationChanged, DeleteConversation
 from domain.run import RunFinished
@@ -226,6 +226,21 @@ async def test_what_is_streamed_is_what_a_page_shows_byte_for_byte(
         assert (offset, kind) == (event["offset"], event["type"])
 
 
+async def test_a_stream_ends_after_as_many_facts_as_are_asked_for(
+    server: Server, talk: str
+) -> None:
+    whole = parsed((await streamed(server, talk)).text)
+    assert len(whole) > 7
+    for limit in (0, 1, 7, 1000):
+        # It ends, though it would go on to follow.
+        follow = limit <= 7
+        some = await streamed(server, talk, limit=limit, follow=follow)
+        assert parsed(some.text) == whole[:limit]
+    types = "run.queued,run.finished"
+    first = await streamed(server, talk, limit=1, types=types, follow=True)
+    assert [kind for _, kind, _ in parsed(first.text)] == ["run.queued"]
+
+
 async def test_a_client_that_reconnects_goes_on_after_the_last_event_that_it_saw(
     server: Server, talk: str
 ) -> None:
@@ -266,7 +281,7 @@ async def test_what_only_pages_can_do_is_refused_for_streams(server: Server, tal
 
 async def test_a_stream_goes_on_as_facts_are_stored(server: Server) -> None:
     conversation_id = await server.conversation()
-    pieces = await facts_stream(server.services, conversation_id, 0, None, follow=True)
+    pieces = await facts_stream(server.services, conversation_id, 0, Wanted())
     async with asyncio.timeout(30):
         first = await anext(pieces)
         await rename(server, conversation_id, "a")
@@ -295,7 +310,7 @@ async def test_two_readers_of_a_live_run_get_the_same_bytes_from_their_own_place
 
 async def _read_run(server: Server, stream: str, after: int) -> bytes:
     body = b""
-    async for piece in await facts_stream(server.services, stream, after, None, follow=True):
+    async for piece in await facts_stream(server.services, stream, after, Wanted()):
         body += piece
         if b"event: run.finished\n" in body:
             break
@@ -305,7 +320,7 @@ async def _read_run(server: Server, stream: str, after: int) -> bytes:
 async def test_while_nothing_happens_a_stream_says_that_it_is_there(tmp_path: Path) -> None:
     async with serving(tmp_path / "a.db", ping_interval_s=0.01) as server:
         conversation_id = await server.conversation()
-        pieces = await facts_stream(server.services, conversation_id, 1, None, follow=True)
+        pieces = await facts_stream(server.services, conversation_id, 1, Wanted())
         async with asyncio.timeout(30):
             assert await anext(pieces) == SILENCE
             await rename(server, conversation_id, "a")
@@ -316,7 +331,7 @@ async def test_while_nothing_happens_a_stream_says_that_it_is_there(tmp_path: Pa
 
 async def test_a_shutdown_says_goodbye_to_who_follows(server: Server) -> None:
     conversation_id = await server.conversation()
-    pieces = await facts_stream(server.services, conversation_id, 0, None, follow=True)
+    pieces = await facts_stream(server.services, conversation_id, 0, Wanted())
     async with asyncio.timeout(30):
         first = await anext(pieces)
         server.tail.close()

@@ -62,6 +62,18 @@ BAD: Final[dict[str, tuple[Any, str]]] = {
     "orphan return": (WARM, "tool_call_id: no call 'c1' in a reply just before it"),
     "unknown status": ({**WARM, "status": "fine"}, "status: input should be 'ok', 'error'"),
     "model": ({"conversation": {"agent": {"name": "a", "model": "b"}}}, "conversation.agent.model"),
+    "settings": (
+        {"conversation": {"model_settings": {"provider_type": "groq", "temperature": "hot"}}},
+        "conversation.model_settings.temperature: input should be a valid number",
+    ),
+    "agent's settings": (
+        {
+            "conversation": {
+                "agent": {"name": "a", "model": "b/c", "model_settings": {"temperature": 1}}
+            }
+        },
+        "conversation.agent.model_settings: provider_type must be one of openai",
+    ),
     "setting": ({"conversation": {"colour": "red"}}, "conversation.colour: there is no such field"),
 }
 

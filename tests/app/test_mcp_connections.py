@@ -258,6 +258,7 @@ class Played:
         self.tools = [Listed("do", None, {"type": "object"}, idempotent=False)]
         self.connected = 0
         self.ended = False
+        self.away = False
         self.news: Callable[[], None] | None = None
 
     @asynccontextmanager
@@ -268,6 +269,8 @@ class Played:
         yield self
 
     async def listed(self) -> Sequence[Listed]:
+        if self.away:
+            raise Lost("gone")
         return self.tools
 
     async def call(self, name: str, arguments: dict[str, Any]) -> Content:  # noqa: ARG002
@@ -300,8 +303,19 @@ async def test_the_tools_are_those_of_the_last_listing() -> None:
     played = Played()
     async with kept(NOBODY, played) as connection:
         played.tools = [Listed("other", "New.", {"type": "object"}, idempotent=True)]
-        await connection.refresh()
+        assert await connection.refresh()
         assert list(connection.tools) == ["x__other"]
+
+
+async def test_the_tools_of_a_server_that_is_away_stay_as_they_were_listed_last() -> None:
+    played = Played()
+    async with kept(NOBODY, played) as connection:
+        played.away = True
+        assert not await connection.refresh()
+        assert (list(connection.tools), connection.problem) == (["x__do"], "gone")
+        played.away = False
+        assert await connection.refresh()
+        assert connection.problem is None
 
 
 async def test_a_toolbox_offers_what_is_there_and_waits_a_little_for_a_start() -> None:

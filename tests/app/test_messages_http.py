@@ -467,6 +467,32 @@ async def test_an_answer_to_tools_that_is_none_is_refused(
     assert len(await server.facts(conversation_id)) == 1
 
 
+async def test_who_said_something_is_kept_whether_it_had_to_wait_or_not(
+    gated: Server, gate: Gated
+) -> None:
+    conversation_id = await gated.conversation(model="script/x")
+    path = messages_of(conversation_id)
+    asking: list[asyncio.Task[Any]] = []
+    for name, until in (("Ada", StepDelta), ("Ines", MessageQueued)):
+        said = {"role": "user", "content": "Hello!", "name": name, "sender_id": f"user-{name}"}
+        body = {"messages": [said], "streaming": False}
+        asking.append(asyncio.create_task(gated.http.post(path, json=body)))
+        await gated.until_there_is(conversation_id, until)
+    gate.opened.set()
+    assert [one.status_code for one in await asyncio.gather(*asking)] == [200, 200]
+    shown = [
+        (one["message_type"], one["name"], one["sender_id"])
+        for one in await listed(gated, conversation_id, order="asc")
+    ]
+    assert shown == [
+        ("system_message", None, None),
+        ("user_message", "Ada", "user-Ada"),
+        ("assistant_message", None, None),
+        ("user_message", "Ines", "user-Ines"),
+        ("assistant_message", None, None),
+    ]
+
+
 async def test_more_requests_than_may_wait_are_asked_to_come_back_later(
     gated: Server, gate: Gated, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,6 +66,14 @@ async def test_a_provider_without_a_key_is_unknown(handle: str) -> None:
     assert unknown.value.known == ["demo/echo", "demo/steady"]
 
 
+def test_a_model_that_a_closed_list_does_not_have_is_unknown_before_it_is_asked() -> None:
+    both = catalogue(anthropic_api_key=KEY)
+    with pytest.raises(UnknownHandle) as unknown:
+        both.resolve("demo/ecko")
+    assert unknown.value.known == ["demo/echo", "demo/steady", "anthropic/…"]
+    assert both.resolve("anthropic/claude-of-tomorrow").model == "claude-of-tomorrow"
+
+
 @pytest.mark.parametrize(
     ("handle", "window", "source"),
     [

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from app.model_settings import checked, without_thinking
 from app.providers import ModelError
 from domain.content import (
     Base64Source,
@@ -248,3 +249,139 @@ async def test_a_result_may_hold_pictures() -> None:
     )
     (result,) = body["messages"][-1]["content"]
     assert [part["type"] for part in result["content"]] == ["text", "image"]
+
+
+# --- settings that were completed -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "sent"),
+    [
+        ("claude-haiku-4-5", {}, {"thinking": {"type": "enabled", "budget_tokens": 1024}}),
+        ("claude-opus-5-5", {}, {"thinking": {"type": "adaptive"}}),
+        ("claude-3-haiku-20240307", {}, {}),
+        ("claude-haiku-4-5", {"temperature": 0.3}, {"temperature": 0.3}),
+        ("claude-haiku-4-5", {"max_output_tokens": 1024}, {"max_tokens": 1024}),
+        (
+            "claude-haiku-4-5",
+            {"max_output_tokens": 1025},
+            {"max_tokens": 1025, "thinking": {"type": "enabled", "budget_tokens": 1024}},
+        ),
+        (
+            "claude-opus-5",
+            {"max_output_tokens": 100, "effort": "max"},
+            {
+                "max_tokens": 100,
+                "thinking": {"type": "adaptive"},
+                "output_config": {"effort": "max"},
+            },
+        ),
+        (
+            "claude-haiku-4-5",
+            {"thinking": {"type": "disabled"}, "temperature": 0.3},
+            {"temperature": 0.3, "thinking": {"type": "disabled"}},
+        ),
+        (
+            "claude-haiku-4-5",
+            {"thinking": {"budget_tokens": 8000}},
+            {"max_tokens": 12_096, "thinking": {"type": "enabled", "budget_tokens": 8000}},
+        ),
+        (
+            "claude-haiku-4-5",
+            {"thinking": {"budget_tokens": 63_999}},
+            {"max_tokens": 64_000, "thinking": {"type": "enabled", "budget_tokens": 63_999}},
+        ),
+    ],
+)
+async def test_defaults_give_way_to_what_was_asked_for_and_to_what_the_model_can(
+    model: str, given: dict[str, Any], sent: dict[str, Any]
+) -> None:
+    settings = checked({"provider_type": "anthropic", **given})
+    body = await sent_for(asking("hello", model=model, **settings))
+    assert body["max_tokens"] == sent.get("max_tokens", 4096)
+    assert {name: value for name, value in body.items() if name not in PLAIN} == {
+        name: value for name, value in sent.items() if name not in PLAIN
+    }
+
+
+PLAIN = {"max_tokens", "messages", "model", "stream"}
+
+
+@pytest.mark.parametrize(
+    ("provider_type", "given", "sent"),
+    [
+        ("openai", {"temperature": 0.2}, {"temperature": 0.2}),
+        ("openai", {}, {}),
+        ("google_ai", {"temperature": 0.2}, {"temperature": 0.2}),
+        ("groq", {"max_output_tokens": 9}, {"max_tokens": 9}),
+        ("zai", {}, {}),
+        ("demo", {}, {}),
+    ],
+)
+async def test_of_another_vendor_s_settings_only_what_was_asked_for_is_sent(
+    provider_type: str, given: dict[str, Any], sent: dict[str, Any]
+) -> None:
+    settings = checked({"provider_type": provider_type, **given})
+    tool = ToolSchema(name="clock")
+    body = await sent_for(asking("hello", tools=(tool,), **settings))
+    rest = {name: value for name, value in body.items() if name not in {*PLAIN, "tools"}}
+    assert rest.pop("tool_choice") == {"type": "auto", "disable_parallel_tool_use": False}
+    assert "strict" not in body["tools"][0]
+    assert {"max_tokens": 4096, **sent} == {"max_tokens": body["max_tokens"], **rest}
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"thinking": {"budget_tokens": 2048}, "max_output_tokens": 2048}, "budget_tokens"),
+        ({"thinking": {"budget_tokens": 64_000}}, "budget_tokens"),
+        ({"thinking": {"budget_tokens": 2048}, "temperature": 0.3}, "temperature"),
+        ({"verbosity": "low"}, "verbosity"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+    ],
+)
+async def test_what_was_asked_for_and_does_not_go_together_is_refused_by_name(
+    given: dict[str, Any], name: str
+) -> None:
+    settings = checked({"provider_type": "anthropic", **given})
+    refused = await refusal_of(asking("hello", **settings))
+    assert f"`{name}`" in refused.message
+
+
+async def test_a_model_that_is_not_to_think_is_told_so_whatever_the_defaults() -> None:
+    settings = checked({"provider_type": "anthropic", "temperature": 0.3})
+    quiet = without_thinking(settings, "anthropic", "claude-haiku-4-5")
+    body = await sent_for(asking("hello", model="claude-haiku-4-5", **quiet))
+    assert (body["thinking"], body["temperature"]) == ({"type": "disabled"}, 0.3)
+
+
+CALL = ToolCall(id="toolu_1", name="look", arguments="{}")
+RETURN = ToolResult(tool_call_id="toolu_1", content="seen")
+CALL_2 = ToolCall(id="toolu_2", name="look", arguments="{}")
+RETURN_2 = ToolResult(tool_call_id="toolu_2", content="seen")
+THOUGHT = Reasoning(text="hm", signature="signed")
+
+
+@pytest.mark.parametrize(
+    ("turns", "thinks"),
+    [
+        ((assistant(CALL), user(RETURN)), False),
+        ((assistant(CALL), user(RETURN), user(Text(text="go on"))), False),
+        ((assistant(Reasoning(text="unsigned"), CALL), user(RETURN)), False),
+        ((assistant(CALL), user(RETURN), assistant(CALL_2), user(RETURN_2)), False),
+        ((assistant(THOUGHT, CALL), user(RETURN)), True),
+        ((assistant(Redacted(data="c2VjcmV0"), CALL), user(RETURN)), True),
+        ((assistant(THOUGHT, CALL), user(RETURN), assistant(CALL_2), user(RETURN_2)), True),
+        (
+            (assistant(CALL), user(RETURN), assistant(Text(text="so")), user(Text(text="and?"))),
+            True,
+        ),
+        ((assistant(Text(text="so")), user(Text(text="and?"))), True),
+    ],
+)
+async def test_a_model_does_not_begin_to_think_in_the_middle_of_a_reply(
+    turns: tuple[Any, ...], thinks: bool
+) -> None:
+    settings = checked({"provider_type": "anthropic"})
+    body = await sent_for(asking(user(Text(text="look")), *turns, **settings))
+    assert ("thinking" in body) == thinks

@@ -117,6 +117,33 @@ async def test_the_next_run_is_told_the_new_prompt(tmp_path: Path) -> None:
     ]
 
 
+async def test_a_prompt_counts_the_messages_that_were_evicted_by_whomever(server: Server) -> None:
+    agent = await server.agent()
+    for words in ("One.", "Two.", "Three.", "Four."):
+        await ask(server, agent, words)
+    path = f"conversations/{agent}"
+    told: list[int] = []
+    compaction_id = ""
+    for mode in ("sliding_window", "all"):
+        body = {"compaction_settings": {"mode": mode}}
+        answer = await server.http.post(f"/v1/{path}/compact", json=body)
+        assert answer.status_code == 200, answer.text
+        compaction_id = answer.json()["compaction_id"]
+        told.append(earlier_in(await recompile(server, path)))
+    undone = await server.http.post(f"/v1/{path}/compactions/{compaction_id}/undo")
+    assert undone.status_code == 200, undone.text
+    told.append(earlier_in(await recompile(server, path)))
+    fork = await server.http.post(f"/v1/{path}/fork")
+    (prompt,) = (await server.get(f"/v1/conversations/{fork.json()['id']}/messages"))[-1:]
+    told.append(earlier_in(prompt["content"]))
+    assert told == [3, 8, 3, 3]
+
+
+def earlier_in(prompt: str) -> int:
+    """Give what a prompt tells of earlier messages."""
+    return int(prompt.partition("Earlier messages of this conversation: ")[2].partition("\n")[0])
+
+
 async def test_what_is_not_there_cannot_be_recompiled_or_reset(server: Server) -> None:
     for path in (
         f"/v1/agents/{NO_AGENT}/recompile",

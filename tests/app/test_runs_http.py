@@ -74,6 +74,7 @@ async def test_a_run_is_shown_as_what_it_came_to(server: Server) -> None:
     run = await server.get(RUNS + run_id)
     took = datetime.fromisoformat(run["completed_at"]) - datetime.fromisoformat(run["created_at"])
     assert run.pop("total_duration_ns") == took // timedelta(microseconds=1) * 1000
+    assert run.pop("ttft_ns") > 0
     assert run.pop("created_at").endswith("Z")
     assert run.pop("completed_at").endswith("Z")
     assert run == {
@@ -84,13 +85,17 @@ async def test_a_run_is_shown_as_what_it_came_to(server: Server) -> None:
         "stop_reason": "end_turn",
         "background": True,
         "metadata": {"run_type": "send_conversation_message"},
-        "request_config": {"include_return_message_types": ["user_message"]},
+        "request_config": {
+            "include_return_message_types": ["user_message"],
+            "use_assistant_message": None,
+            "assistant_message_tool_name": None,
+            "assistant_message_tool_kwarg": None,
+        },
         "base_template_id": None,
         "callback_url": None,
         "callback_sent_at": None,
         "callback_status_code": None,
         "callback_error": None,
-        "ttft_ns": None,
     }
 
 
@@ -178,6 +183,8 @@ async def test_runs_are_found_by_whose_and_how_they_are(tmp_path: Path) -> None:
         held = asyncio.create_task(server.post(two, override_model="script/x"))
         await server.until(two, lambda facts: isinstance(facts and facts[-1].event, StepDelta))
         (fourth,) = await listed(server, active=True)
+        assert [run["id"] for run in await server.get(f"{RUNS}active", agent_id=agent_id)] == []
+        assert [run["id"] for run in await server.get(f"{RUNS}active")] == [fourth]
         assert await listed(server, agent_id=agent_id) == [first]
         assert await listed(server, agent_ids=[agent_id]) == [first]
         assert await listed(server, conversation_id=one) == [first]

@@ -1,6 +1,7 @@
 """What was said is found again: in its conversation, by its words, on every engine alike."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,17 +11,25 @@ from hypothesis import strategies as st
 
 from app.execute import Execute
 from app.integrity import rebuild_tables
+from app.lineages import parent_at
 from app.log import Log
 from app.mapper import revive
 from app.search import EXCERPT_CHARS_MAX, ITEM_CHARS_MAX, Search
+from app.search_across import SearchAcross
 from app.store import Store
 from domain.content import Content, Image, Text, UrlSource
 from domain.conversation import (
     CancelRuns,
+    ConversationSettings,
     DeleteConversation,
+    ImportMessages,
     MessageAppended,
     NewMessage,
     QueueRun,
+    SaidMessage,
+    SaidReply,
+    SaidReturn,
+    StartConversation,
     WindowRolledBack,
 )
 from domain.event import Event
@@ -33,6 +42,7 @@ from tests.app.faults import FaultyStore
 
 STREAM: Final = examples.CONVERSATION_ID
 OTHER: Final = examples.OTHER_CONVERSATION_ID
+HOUR: Final = timedelta(hours=1)
 
 
 def message(content: Content, number: int = 0, role: Any = "user") -> MessageAppended:
@@ -77,6 +87,46 @@ async def found(log: Log, query: str, stream: str = STREAM, **more: Any) -> Sear
 
 async def places(log: Log, query: str, **more: Any) -> list[int]:
     return [hit.place for hit in (await found(log, query, **more)).hits]
+
+
+# --- when ---------------------------------------------------------------------------------------
+
+
+async def imported(log: Log) -> datetime:
+    """Take in a question, a reply with a call, and what that came to; give when it was asked."""
+    asked_at = datetime(2023, 5, 8, 13, 57, tzinfo=UTC)
+    part = StepPart(s=0, i=0, kind="text", text="An assistant's lantern.")
+    reply = SaidReply(
+        (part, called("look", '{"for": "lantern"}').model_copy(update={"i": 1})),
+        (SaidReturn("call-0", "A tool's lantern.", said_at=asked_at + 2 * HOUR),),
+        said_at=asked_at + HOUR,
+    )
+    question = SaidMessage("user", "A person's lantern?", asked_at)
+    execute = Execute(log)
+    begin = StartConversation(examples.AGENT_ID, examples.SYSTEM, ConversationSettings())
+    await execute(STREAM, begin, "user")
+    take_in = ImportMessages(examples.RUN_ID, "import:0", "hash", (question, reply))
+    await execute(STREAM, take_in, "import")
+    return asked_at
+
+
+@pytest.mark.parametrize("rebuilt", [False, True])
+async def test_what_was_imported_is_found_under_when_it_was_said(log: Log, rebuilt: bool) -> None:
+    at = await imported(log)
+    if rebuilt:
+        rebuild_tables(log.store)
+    hits = (await found(log, "lantern")).hits
+    assert {hit.role: hit.at for hit in hits} == {
+        "user": at,
+        "assistant": at + HOUR,
+        "tool": at + 2 * HOUR,
+    }
+    (reply,) = (await found(log, "lantern", only=Only(since=at + HOUR, until=at + 2 * HOUR))).hits
+    assert reply.role == "assistant"
+    around = await Search(log).around(STREAM, reply.place)
+    assert [one.at for one in around] == [at, at + HOUR, at + 2 * HOUR]
+    across = await SearchAcross(log).find("lantern", limit=9, only=Only(until=at + HOUR))
+    assert [(one.role, one.at) for one in across] == [("user", at)]
 
 
 # --- words ------------------------------------------------------------------------------------
@@ -307,6 +357,44 @@ async def test_what_was_rolled_back_is_not_found(log: Log) -> None:
     assert sorted(await places(log, "lantern")) == [2, 4]
     assert await Search(log).around(STREAM, 3) == ()
     assert [one.place for one in await Search(log).around(STREAM, 2)] == [2, 4]
+
+
+async def hide_a_reply(log: Log) -> None:
+    """Have a reply rolled back that alone speaks of a lantern, between two messages."""
+    reply = [
+        examples.step_started(),
+        StepPart(s=3, i=0, kind="text", text="A lantern, and a candelabra."),
+        called("weather", '{"at": "lantern"}').model_copy(update={"s": 3, "i": 1}),
+    ]
+    await stored(log, message("Good morning.", 1), *reply, message("Good night.", 2))
+    assert sorted(await places(log, "lantern")) == [2, 3, 6]
+    rollback = WindowRolledBack(run_ids=(), message_ids=(examples.REPLY_ID,))
+    await log.append(STREAM, 6, [rollback], "user")
+
+
+async def test_what_was_rolled_back_does_not_have_its_neighbours_found(log: Log) -> None:
+    await hide_a_reply(log)
+    answer = await found(log, "lantern candelabro")
+    assert (answer.hits, answer.corrections) == ((), ())
+    assert await SearchAcross(log).find("lantern candelabra", limit=9) == []
+    assert await places(log, "morning") == [2, 6]
+
+
+async def test_what_a_reset_took_away_does_not_have_its_neighbours_found(log: Log) -> None:
+    await stored(log, "Good morning.", "A lantern.")
+    reset = WindowRolledBack(run_ids=(), message_ids=(), through=3)
+    await log.append(STREAM, 3, [reset, message("Good night.", 7)], "user")
+    assert await places(log, "lantern") == []
+    assert await SearchAcross(log).find("lantern", limit=9) == []
+    assert await places(log, "night") == [5]
+
+
+async def test_what_a_fork_inherited_is_not_found_where_the_fork_hides_it(log: Log) -> None:
+    await hide_a_reply(log)
+    begin = examples.started.model_copy(update={"parent": parent_at(log.store, STREAM, 7)})
+    await log.append(OTHER, 0, [begin, message("A lantern of my own.", 8)], "user")
+    hits = (await found(log, "lantern", OTHER)).hits
+    assert {hit.text for hit in hits} == {"A lantern of my own.", "Good night.", "Good morning."}
 
 
 # --- reading around ---------------------------------------------------------------------------

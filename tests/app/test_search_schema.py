@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Generator
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -15,20 +16,25 @@ from app.integrity import rebuild_tables
 from app.log import Log, utc_now
 from app.mapper import GENESIS, PLAIN
 from app.postgres import PostgresStore, migrate
+from app.postgres.store import MENTIONS
 from app.settings import load
+from app.sqlite import MENTIONS as MENTIONS_IN_FILE
 from app.sqlite import SQLiteStore
 from app.store import DROPPED_INDEXES, MARKS, SCHEMA_VERSION, Store
 from domain.event import Recorded
 from projections import marks
-from projections.patches import patches_of
+from projections.columns import Scalar, sortable
+from projections.patches import Patch, patches_of
 from tests import databases
 from tests.app.test_search import STREAM, message, places, stored
 from tests.databases import TEMPLATE, TERMS, cluster, raw
+from tests.examples import AT
 
 OLD: Final = (
     "CREATE INDEX marks ON stored_events (originator_id) WHERE topic = 'window.compacted'",
     "CREATE INDEX rollbacks ON stored_events (originator_id) WHERE topic = 'window.rolled_back'",
 )
+MINUTE: Final = timedelta(minutes=1)
 MARKED: Final = sorted(marks.MARKS)
 
 
@@ -122,3 +128,32 @@ def test_marks_are_read_by_their_index(tmp_path: Path) -> None:
             (STREAM,),
         )
     assert "window_marks" in plan["detail"]
+
+
+def texts_with(*words: str, count: int) -> list[Patch]:
+    """Give so many texts, one a minute, that have these words."""
+    values: dict[str, Scalar] = {"terms": " ".join(words), "words": len(words)}
+    return [
+        Patch("texts", (STREAM, n), {**values, "at": sortable(AT + n * MINUTE)})
+        for n in range(1, count + 1)
+    ]
+
+
+def test_the_newest_texts_with_a_common_word_are_read_in_the_order_of_an_index(url: str) -> None:
+    with closing(PostgresStore(url, TERMS)) as store:
+        store.upsert(texts_with("lantern", "a", count=3_000))
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("ANALYZE texts")
+            plan = connection.execute(f"EXPLAIN {MENTIONS}".encode(), (["lantern"], 10)).fetchall()
+        (newest,) = store.mentions(["lantern"], None, limit=3)
+    assert "texts_by_at" in str(plan)
+    assert "Sort" not in str(plan)
+    assert [one.version for one in newest] == [3_000, 2_999, 2_998]
+
+
+@pytest.mark.sqlite
+def test_the_newest_texts_with_a_word_are_not_put_in_order_first(tmp_path: Path) -> None:
+    with closing(SQLiteStore(tmp_path / "a.db")) as store:
+        plan = store.query(f"EXPLAIN QUERY PLAN {MENTIONS_IN_FILE}", ("lantern", 10))
+    assert "VIRTUAL TABLE INDEX" in str(plan)
+    assert "B-TREE" not in str(plan)

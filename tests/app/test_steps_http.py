@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 
 from app.providers import ModelError
 from domain.conversation import DeleteConversation
+from domain.run import StepStarted
+from projections.durations import EPOCH
 from tests.app.scripts import calling, failing, saying
 from tests.app.serving import Scripted, Server, serving
 
@@ -158,3 +161,20 @@ async def test_a_return_that_came_in_a_later_run_belongs_to_the_step_that_called
         "tool_return_message",
     ]
     assert shown[0]["run_id"] != shown[1]["run_id"]
+
+
+async def test_a_step_tells_how_long_its_model_and_its_tools_took(
+    server: Server, agent_id: str
+) -> None:
+    facts = await server.facts((await server.get("/v1/runs/", order="asc"))[0]["conversation_id"])
+    step_ids = await ids(server, agent_id=agent_id, order="asc")
+    failed, called, spoke = [await server.get(f"/v1/steps/{one}/metrics") for one in step_ids[:3]]
+    started = [one for one in facts if isinstance(one.event, StepStarted)]
+    assert [one["step_start_ns"] for one in (failed, called, spoke)] == [
+        (one.at - EPOCH) // timedelta(microseconds=1) * 1000 for one in started
+    ]
+    assert failed["step_ns"] == failed["llm_request_ns"] > 0
+    assert called["step_ns"] >= called["llm_request_ns"] + called["tool_execution_ns"] > 0
+    assert (failed["tool_execution_ns"], spoke["tool_execution_ns"]) == (None, None)
+    assert spoke["provider_id"] is None
+    assert (await server.http.get(f"/v1/steps/{NOBODY}/metrics")).status_code == 404

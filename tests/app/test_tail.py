@@ -1,6 +1,7 @@
 """Followers: every row in order from any offset, with no seam between replay and live."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -54,6 +55,27 @@ async def test_a_slow_follower_misses_nothing(log: Log, monkeypatch: pytest.Monk
         assert [row.version for row in await follower.next()] == [1, 2, 3]
         await write(log, 4, 40)
         assert await read_until(follower, 40) == list(range(4, 41))
+
+
+async def test_who_has_read_to_the_end_waits_without_reading_again(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tail = Tail(log)
+    await write(log, 1, 3)
+    reads: list[int] = []
+    read = log.read
+
+    async def counted(stream: str, **bounds: Any) -> list[Row]:
+        reads.append(bounds["after"])
+        return await read(stream, **bounds)
+
+    monkeypatch.setattr(log, "read", counted)
+    with tail.follow(STREAM, 0) as follower:
+        assert await read_until(follower, 3) == [1, 2, 3]
+        assert await follower.next(timeout_s=0.01) == []
+        await write(log, 4, 5)
+        assert await read_until(follower, 5) == [4, 5]
+    assert reads == [0]
 
 
 async def test_a_large_row_does_not_stay_in_the_ring(

@@ -242,11 +242,19 @@ async def test_the_operators_servers_are_shown_without_what_is_secret(server: Se
 
 
 async def test_a_server_can_be_asked_what_is_new(server: Server) -> None:
-    files, away = await server.get("/v1/mcp-servers/")
-    nothing: Any = {"added": [], "updated": [], "deleted": []}
-    for one in (files, away):
-        answer = await server.http.patch(f"/v1/mcp-servers/{one['id']}/refresh")
-        assert answer.json() == nothing
+    files, _ = await server.get("/v1/mcp-servers/")
+    answer = await server.http.patch(f"/v1/mcp-servers/{files['id']}/refresh")
+    assert answer.json() == {"added": [], "updated": [], "deleted": []}
+
+
+async def test_a_server_that_is_away_is_said_to_be_when_it_is_asked_what_is_new(
+    server: Server,
+) -> None:
+    _, away = await server.get("/v1/mcp-servers/")
+    answer = await server.http.patch(f"/v1/mcp-servers/{away['id']}/refresh")
+    assert (answer.status_code, answer.headers["x-should-retry"]) == (503, "false")
+    assert answer.json()["detail"].startswith("The MCP server 'away' is away (")
+    assert SECRET not in answer.text
 
 
 async def test_servers_are_not_configured_over_http(server: Server) -> None:
@@ -264,3 +272,16 @@ async def test_servers_are_not_configured_over_http(server: Server) -> None:
         assert answer.status_code == 501, (method, path)
     unknown = "/v1/mcp-servers/mcp_server-00000000-0000-4000-8000-000000000000"
     assert (await server.http.get(unknown)).status_code == 404
+
+
+async def test_rules_and_tools_that_are_set_at_the_same_time_all_count(server: Server) -> None:
+    agent_id = (await made(server, include_base_tools=False))["id"]
+    bodies = [
+        {"tool_rules": [{"type": "requires_approval", "tool_name": "conversation_search"}]},
+        {"tools": ["files__slow", "conversation_search"]},
+    ]
+    path = f"/v1/agents/{agent_id}"
+    first = [server.http.patch(path, json=body) for body in bodies]
+    assert [one.status_code for one in await asyncio.gather(*first)] == [200, 200]
+    rules = {one["tool_name"] for one in (await server.get(path))["tool_rules"]}
+    assert rules == {"conversation_search", "files__slow"}

@@ -47,6 +47,8 @@ async def test_a_tool_is_run_and_the_model_told(tmp_path: Path) -> None:
         ("demo_wait", "{}", "There is no tool 'demo_wait' to run here"),
         ("demo_count", "{", "The arguments are not JSON"),
         ("demo_count", "[1]", "not a JSON object"),
+        ("demo_count", '{"text":' * 100_000, "they nest too deep"),
+        ("demo_count", f'{{"text": {"[" * 100_000}{"]" * 100_000}}}', "they nest too deep"),
         ("demo_count", '{"text": 1}', "text: a string is needed"),
     ],
 )

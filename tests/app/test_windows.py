@@ -13,7 +13,7 @@ from app.history import Page, messages_page
 from app.lineages import Chain
 from app.log import Log
 from app.mapper import revive
-from app.store import Store
+from app.store import Store, Stretch
 from app.windows import folded, newest
 from domain.conversation import ConversationDeleted
 from domain.event import Event
@@ -70,6 +70,28 @@ async def test_pieces_of_a_stream_are_read_at_once_and_only_the_facts_that_are_w
     assert store.pieces("conv-of-nobody", [(0, 9)], FOLDED) == []
 
 
+async def test_stretches_of_many_streams_are_read_at_once_each_for_itself(
+    log: Log, store: Store
+) -> None:
+    streams = [CONVERSATION_ID, "conv-of-another"]
+    for stream in streams:
+        await log.append(stream, 0, ONE_RUN, BY)
+    stretches = [
+        Stretch(streams[1], 4),
+        Stretch(streams[0]),
+        Stretch(streams[0], 1, 3),
+        Stretch("conv-of-nobody"),
+    ]
+    whole = [store.read(one.stream, after=one.after, upto=one.upto) for one in stretches]
+    assert store.each(stretches) == whole
+    assert [len(rows) for rows in whole] == [len(ONE_RUN) - 4, len(ONE_RUN), 2, 0]
+    words = ("step.delta", "step.part")
+    found = store.each(stretches, topics=words, limit=1)
+    assert found == [[row for row in rows if row.topic in words][:1] for rows in whole]
+    assert [row.version for rows in found for row in rows] == [6, 6]
+    assert store.each([]) == []
+
+
 @pytest.mark.sqlite
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(histories())
@@ -124,3 +146,13 @@ def test_a_fork_read_from_a_database_is_what_its_lineages_facts_say(
     ids = [one["id"] for _, items in messages_of(fork.line, hidden) for one in items]
     prompt = system_message_id(fork.stream)
     assert [one["id"] for one in listed] == [prompt, *(one for one in ids if one != prompt)]
+
+
+async def test_a_window_that_was_looked_at_before_there_was_any_has_the_prompt_afterwards(
+    log: Log, store: Store
+) -> None:
+    before = newest(store, CONVERSATION_ID)
+    assert (before.at, before.system) == (0, None)
+    await log.append(CONVERSATION_ID, 0, ONE_RUN, BY)
+    assert newest(store, CONVERSATION_ID, before) == folded(store, CONVERSATION_ID)
+    assert newest(store, CONVERSATION_ID, before).system is not None

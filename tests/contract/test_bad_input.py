@@ -43,6 +43,9 @@ def raw_post(name: str, raw: bytes, status: int, says: str) -> Case:
 
 CONV = "/v1/conversations/{conv}"
 SEND = f"{CONV}/messages"
+HELLO = b'{"input": "Hello!"}'
+REBOUND = (("host", "rebound.example:8283"),)
+PAGE = (("origin", "https://page.example"), ("content-type", "text/plain"))
 CASES = [
     # wrong types and missing fields
     post("neither messages nor input", SEND, {}, 422, "exactly one of messages and input"),
@@ -245,6 +248,9 @@ CASES = [
         "order=desc",
         accept="text/event-stream",
     ),
+    # who calls
+    Case("a name of elsewhere", "POST", SEND, 403, "rebound.example", raw=HELLO, headers=REBOUND),
+    Case("a page of elsewhere", "POST", SEND, 403, "page.example", raw=HELLO, headers=PAGE),
     # bodies
     raw_post("no JSON", b"hello", 422, "JSON"),
     raw_post("half JSON", b'{"input": "a"', 422, "JSON"),

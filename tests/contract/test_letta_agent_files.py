@@ -28,13 +28,16 @@ def test_an_agent_is_exported_and_imported_with_what_was_said(client: Letta, age
 def test_an_agent_of_elsewhere_is_imported_with_another_model(client: Letta) -> None:
     said = [prompt(), message(1, "user", "Long ago."), message(2, "user", "Just now.")]
     given = agent(said, in_context_message_ids=ids(0, 2), model="elsewhere/m-1", name="desk")
+    given |= {"enable_sleeptime": True, "everlog": {"sleeptime": {"frequency": 3}}}
     content = as_bytes(file(given))
     with pytest.raises(NotFoundError, match="send model="):
         client.agents.import_file(file=content)
     answer = client.agents.import_file(file=content, model="demo/echo", name="Ada")
     (agent_id,) = answer.agent_ids
-    found = client.agents.retrieve(agent_id, include=["agent.blocks"])
+    found = client.agents.retrieve(agent_id, include=["agent.blocks", "agent.managed_group"])
     assert (found.name, found.model) == ("Ada", "demo/echo")
+    assert found.managed_group is not None
+    assert (found.enable_sleeptime, found.managed_group.sleeptime_agent_frequency) == (True, 3)
     assert [block.value for block in found.blocks] == ["Keeps bees."]
 
 

@@ -56,3 +56,52 @@ def test_what_is_not_there_cannot_be_forked(client: Letta, conversation_id: str)
         client.conversations.fork("default")
     with pytest.raises(letta_client.ConflictError):
         client.conversations.fork(conversation_id, extra_query={"at": 1000})
+
+
+def test_what_a_fork_inherited_outlives_its_parent_everywhere(
+    client: Letta, conversation_id: str
+) -> None:
+    talk(client, conversation_id, "One lighthouse.")
+    made = client.conversations.fork(conversation_id)
+    inherited = (made.in_context_message_ids or [])[1:]
+    agent_id = made.agent_id
+    assert len(inherited) == 2
+    client.conversations.delete(conversation_id)
+    for message_id in inherited:
+        assert {one.id for one in client.messages.retrieve(message_id)} == {message_id}
+    assert set(inherited) <= {one.id for one in client.messages.list(limit=10)}
+    mine = [one.id for one in client.agents.messages.list(agent_id, order="asc")]
+    assert mine[:2] == inherited
+    assert len(mine) == len(set(mine)) == 3
+    (hit,) = _asked(client, agent_id)
+    found: Any = hit
+    assert (found.message_id, found.conversation_id) == (inherited[0], made.id)
+    client.conversations.delete(made.id)
+    with pytest.raises(letta_client.NotFoundError):
+        client.messages.retrieve(inherited[0])
+    assert _asked(client, agent_id) == []
+
+
+def _asked(client: Letta, agent_id: str) -> list[Any]:
+    hits = client.messages.search(query='"lighthouse"', extra_body={"agent_id": agent_id})
+    return [one for one in hits if one.message_type == "user_message"]
+
+
+def test_a_fork_of_a_conversation_with_blocks_to_itself_has_copies_of_them(
+    client: Letta,
+) -> None:
+    blocks: Any = [{"label": "human", "value": "Ada"}]
+    agent = client.agents.create(name="guide", model="demo/echo", memory_blocks=blocks)
+    begun: Any = client.conversations.create(
+        agent_id=agent.id, extra_body={"isolated_block_labels": ["human"]}
+    )
+    (copy,) = begun.isolated_block_ids
+    client.blocks.update(copy, value="Grace")
+    made: Any = client.conversations.fork(begun.id)
+    (other,) = made.isolated_block_ids
+    assert other not in {copy, agent.blocks[0].id}
+    assert client.blocks.retrieve(other).value == "Grace"
+    client.conversations.delete(made.id)
+    with pytest.raises(letta_client.NotFoundError):
+        client.blocks.retrieve(other)
+    assert client.blocks.retrieve(copy).value == "Grace"

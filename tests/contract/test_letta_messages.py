@@ -69,6 +69,15 @@ def test_steps_are_listed_read_and_shown_with_their_messages(
         (spoken,) = client.steps.messages.list(one.id).items
         assert spoken.message_type == "assistant_message"
         assert client.runs.steps.list(str(one.run_id)).items == [one]
+        metrics = client.steps.metrics.retrieve(one.id)
+        assert (metrics.id, metrics.run_id, metrics.agent_id) == (one.id, one.run_id, agent_id)
+        assert metrics.step_ns == metrics.llm_request_ns
+        run = client.runs.retrieve(str(one.run_id))
+        assert 0 < (metrics.llm_request_ns or 0) <= (run.total_duration_ns or 0)
+        assert (metrics.llm_request_start_ns, metrics.tool_execution_ns) == (
+            metrics.step_start_ns,
+            None,
+        )
 
 
 def test_a_listed_model_has_all_that_the_client_needs(client: Letta) -> None:

@@ -343,7 +343,7 @@ def test_a_run_has_all_that_is_told_of_runs(client: Letta, conversation_id: str)
     assert run.metadata == {"run_type": "send_conversation_message"}
     assert run.request_config is not None
     assert run.request_config.include_return_message_types == ["user_message"]
-    assert (run.total_duration_ns or 0) > 0
+    assert (run.total_duration_ns or 0) > (run.ttft_ns or 0) > 0
     assert kinds(client.runs.messages.list(run.id)) == ["user_message"]
     refused(422, lambda: client.runs.list(limit=0))
     refused(404, lambda: client.runs.list(after=RUN))

@@ -1,6 +1,6 @@
 """letta-client 1.12.1, unchanged: agents, their messages, their memory; what is refused of each."""
 
-from typing import Any
+from typing import Any, Literal
 
 import letta_client
 import pytest
@@ -203,6 +203,15 @@ def test_messages_of_agents_are_listed_by_type_and_their_own_cursors(
     refused(404, lambda: found(agent_id, conversation_id=CONV))
     other = client.agents.create(model="demo/echo").id
     refused(404, lambda: found(other, conversation_id=conversation_id))
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_paging_through_an_agent_that_nobody_has_written_to_ends_after_its_prompt(
+    client: Letta, order: Literal["asc", "desc"]
+) -> None:
+    agent = client.agents.create(name="new", model="demo/echo")
+    listed = client.agents.messages.list(agent.id, order=order, limit=1)
+    assert [one.message_type for one in listed] == ["system_message"]
 
 
 def test_an_agent_s_cancel_stops_what_runs_in_its_own_conversation(client: Letta) -> None:

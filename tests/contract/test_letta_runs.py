@@ -186,3 +186,28 @@ def test_runs_are_filtered_as_asked(client: Letta, talker_id: str) -> None:
     newest, oldest = client.runs.list(agent_id=talker_id).items
     assert client.runs.list(agent_id=talker_id, after=newest.id).items == [oldest]
     assert client.runs.list(agent_id=talker_id, order="asc", limit=1).items == [oldest]
+
+
+def test_a_run_tells_by_which_way_it_came(client: Letta) -> None:
+    agent_id = client.agents.create(name="asked", model="demo/echo").id
+    conversation_id = client.conversations.create(agent_id=agent_id).id
+    asked: Any = [user("Hi!")]
+    client.agents.messages.create(agent_id, messages=asked)
+    list(client.agents.messages.create(agent_id, messages=asked, streaming=True))
+    deprecated: Any = client.agents.messages
+    with pytest.warns(DeprecationWarning, match="deprecated"):
+        list(deprecated.stream(agent_id, messages=asked))
+    accepted: Run = client.agents.messages.create_async(agent_id, messages=asked)
+    assert (accepted.ttft_ns, accepted.total_duration_ns) == (None, None)
+    list(client.runs.messages.stream(accepted.id))
+    stream(client, conversation_id, user("Hi!"))
+    client.conversations.messages.create(agent_id, messages=asked, streaming=False)
+    runs = [*client.runs.list(agent_id=agent_id, order="asc")]
+    assert [(one.metadata or {}).get("run_type") for one in runs] == [
+        "send_message",
+        *["send_message_streaming"] * 2,
+        "send_message_async",
+        *["send_conversation_message"] * 2,
+    ]
+    assert accepted.metadata == {"run_type": "send_message_async"}
+    assert all(0 < (one.ttft_ns or 0) <= (one.total_duration_ns or 0) for one in runs)

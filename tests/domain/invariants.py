@@ -1,6 +1,6 @@
 """What holds of a conversation whatever happens to it."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -41,6 +41,8 @@ def check(stream: Stream) -> None:
     check_attempts(stream.facts)
     check_calls(stream)
     check_cancels(stream.facts)
+    check_words(stream.facts)
+    check_terminal(stream.facts)
     check_compactions(stream.facts)
     fate = fate_of(stream.facts)
     assert not fate or max(fate.values()) == 1
@@ -152,6 +154,47 @@ def check_cancels(facts: Facts) -> None:
                 assert event.status in ("cancelled", "denied")
             case RunFinished() if event.run_id in cancelled:
                 assert event.status == "cancelled"
+            case _:
+                pass
+
+
+def check_words(facts: Facts) -> None:
+    """From a run's first step to its end nothing is said but by its own steps."""
+    speaking: str | None = None
+    steps: dict[int, str] = {}
+    for fact in facts:
+        match fact.event:
+            case StepStarted() as event:
+                assert speaking in (None, event.run_id)
+                speaking = steps[fact.version] = event.run_id
+            case StepDelta() | StepPart() as event:
+                assert steps[event.s] == speaking
+            case RunFinished() as event if event.run_id == speaking:
+                speaking = None
+            case _:
+                pass
+
+
+def check_terminal(facts: Facts) -> None:
+    """A run that comes to its end is ended by a terminal tool's success if there was one.
+
+    No step of it follows that; what returned before a step ends nothing after it.
+    """
+    terminal: dict[str, set[str]] = {}
+    succeeded: defaultdict[str, set[str]] = defaultdict(set)
+    for fact in facts:
+        match fact.event:
+            case RunClaimed() as event:
+                terminal[event.run_id] = {one.name for one in event.tools if one.terminal}
+            case StepStarted() as event:
+                assert succeeded[event.run_id].isdisjoint(terminal[event.run_id])
+                succeeded[event.run_id] = set()
+            case ToolFinished(status="ok") as event:
+                succeeded[event.run_id].add(event.name)
+            case RunFinished(epoch=int(), status="completed") as event:
+                if event.stop_reason != "requires_approval":
+                    ended = succeeded[event.run_id] & terminal[event.run_id]
+                    assert (event.stop_reason == "tool_rule") == bool(ended)
             case _:
                 pass
 

@@ -40,6 +40,7 @@ from domain.run import (
     Failure,
     FinishReason,
     LetIn,
+    OfferedTool,
     OnBusy,
     Run,
     RunRequest,
@@ -77,6 +78,8 @@ class Stream:
     # How much the model has room for, and how much of it its system prompt takes.
     context_window: int = 8000
     system_tokens: int = 10
+    # Tools whose success ends a run.
+    terminal: tuple[str, ...] = ()
     # Claims, as (run, epoch), that a crash or a pause past the lease has struck.
     struck: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
     _ids: int = 0
@@ -228,7 +231,9 @@ class Worker:
             return
         lapsed = self.stream.lease[0] != self.name and self.stream.free(self.name)
         context_window = self.stream.context_window
-        self._do(replace(claim(effect.run_id, effect.epoch), context_window=context_window))
+        tools = tuple(OfferedTool(name=one, terminal=True) for one in self.stream.terminal)
+        command = claim(effect.run_id, effect.epoch)
+        self._do(replace(command, context_window=context_window, tools=tools))
         self.planned = None
         if lapsed:
             self.stream.struck.add((run.run_id, run.epoch))

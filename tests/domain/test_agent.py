@@ -2,6 +2,7 @@ from domain.agent import (
     TOOLS_MAX,
     AgentChanged,
     AgentCreated,
+    AgentSettings,
     AttachBlock,
     AttachTool,
     ChangeAgent,
@@ -164,3 +165,13 @@ def test_a_tool_is_gated_and_freed_again() -> None:
     history.when(GateTool("a", gated=True)).then(AgentChanged(approval_tools=("b", "a")))
     history.when(GateTool("b", gated=False)).then(AgentChanged(approval_tools=()))
     history.when(GateTool("a", gated=False)).then_nothing_happens()
+
+
+def test_a_merge_is_laid_over_the_settings_there_are_when_it_is_decided() -> None:
+    def louder(now: AgentSettings) -> dict[str, str]:
+        return {"name": now.name + "!"}
+
+    renamed_twice = given(agent, agent_created, renamed).when(ChangeAgent({}, (louder, louder)))
+    renamed_twice.then(AgentChanged(name="Grace!"))
+    tagged = given(agent, agent_created).when(ChangeAgent({"tags": ("x",)}, (louder,)))
+    assert settings_of(tagged.decided()[0]) == {"tags", "name"}

@@ -148,7 +148,7 @@ def test_an_approved_call_is_owed_and_so_are_those_that_needed_no_word() -> None
     denied = facts[-1]
     assert isinstance(denied, ToolFinished)
     assert (denied.status, denied.source) == ("denied", "client")
-    assert "no" in str(denied.content)
+    assert denied.content == "Error: request to call tool denied. User reason: no"
     run = state_of(conversation, *mixed, *facts).runs[NEXT_RUN_ID]
     assert [one.id for one in run.calls] == ["call-0", "call-1"]
     effect = pending(replace(run, claimed=claimed(NEXT_RUN_ID)), 1)

@@ -10,10 +10,12 @@ from domain.archive import (
     TAGS_TOGETHER_MAX,
     TEXT_CHARS_MAX,
     Archive,
+    ArchiveCommand,
     ArchiveDeleted,
     DeleteArchive,
     DeletePassage,
     InsertPassage,
+    InsertPassages,
     PassageDeleted,
     PassageInserted,
     archive,
@@ -75,7 +77,7 @@ def test_what_does_not_fit_is_refused_with_the_bound(
     given(archive).when(InsertPassage("passage-2", text, tags)).then_refused(Refused, saying=words)
 
 
-def asked_of(state: Archive, command: InsertPassage) -> Asked[Any, Any, Any]:
+def asked_of(state: Archive, command: ArchiveCommand) -> Asked[Any, Any, Any]:
     return Asked(archive, state, command)
 
 
@@ -125,3 +127,33 @@ def test_nothing_is_put_into_an_archive_that_has_ended_or_taken_out() -> None:
     ended = given(archive, inserted, ArchiveDeleted())
     ended.when(InsertPassage("passage-2", "a")).then_refused(NotFound)
     ended.when(delete).then_refused(NotFound)
+
+
+def test_several_passages_are_inserted_together_or_not_at_all() -> None:
+    several = InsertPassages((insert, InsertPassage("passage-2", "a"), insert))
+    given(archive).when(several).then(inserted, PassageInserted(passage_id="passage-2", text="a"))
+    blank = InsertPassages((insert, InsertPassage("passage-2", " ")))
+    given(archive).when(blank).then_refused(Refused, saying=r"passages\[1\]: .*not blank")
+
+
+def test_a_passage_alone_is_refused_without_a_number() -> None:
+    blank = InsertPassages((InsertPassage("passage-2", " "),))
+    given(archive).when(blank).then_refused(Refused, saying="^A passage needs")
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (Archive(passages=PASSAGES_MAX - 1), "holds 100000 passages"),
+        (
+            Archive(passages=1, tags={str(n): 1 for n in range(TAGS_TOGETHER_MAX - 1)}),
+            "at most 1000 tags, not 1001",
+        ),
+    ],
+    ids=["passages", "tags"],
+)
+def test_bounds_hold_for_several_passages_together(state: Archive, words: str) -> None:
+    several = InsertPassages(
+        (InsertPassage("passage-2", "a", ("x",)), InsertPassage("passage-3", "b", ("y",)))
+    )
+    asked_of(state, several).then_refused(Refused, saying=rf"passages\[1\]: .*{words}")

@@ -132,7 +132,9 @@ def test_one_at_a_time_and_the_same_one_again_is_nothing() -> None:
     under_way.when(FinishConsolidation(ended(OTHER))).then_nothing_happens()
     over = ended(upto=7)
     under_way.when(FinishConsolidation(over)).then(over)
-    given(conversation, started, first, over).when(FinishConsolidation(over)).then_nothing_happens()
+    done = given(conversation, started, first, over)
+    done.when(FinishConsolidation(over)).then_nothing_happens()
+    done.when(ask).then_nothing_happens()
 
 
 def test_a_conversation_that_is_a_consolidation_is_not_consolidated() -> None:

@@ -301,7 +301,7 @@ def test_a_system_prompt_that_fills_the_window_alone_fails_the_run() -> None:
         assert finished.status == "failed"
         assert finished.stop_reason == "context_window_overflow_in_system_prompt"
         assert finished.error is not None
-        assert finished.error.error_type == "context_window_overflow"
+        assert finished.error.error_type == finished.stop_reason
 
 
 def test_a_window_that_is_still_full_of_messages_does_not() -> None:

@@ -17,10 +17,13 @@ from domain.conversation import (
     conversation,
     seed_of,
 )
+from domain.conversation.memory_state import MemoryState
 from domain.errors import NotFound, Refused, Unasked
 from domain.run import EndRun, RunQueued, ToolFinished
+from domain.sleeptime import Sleeptime
 from tests.compactions import COMPACTION_ID, done
 from tests.domain.test_approvals import answering, asked, returned, working
+from tests.domain.test_consolidating import after_turns, asked_for, end, turn
 from tests.examples import (
     AGENT_ID,
     BODY_HASH,
@@ -37,6 +40,7 @@ from tests.examples import (
 )
 from tests.given import Given, state_of
 
+NOTHING_YET: Final = MemoryState()
 THIRD_RUN_ID: Final = "run-33333333-3333-4333-8333-333333333333"
 
 
@@ -158,3 +162,21 @@ def test_a_fork_undoes_its_parents_compaction_and_knows_no_others() -> None:
         WindowCompactionUndone(compaction_id=COMPACTION_ID)
     )
     when(state, UndoCompaction("compaction-x")).then_refused(NotFound)
+
+
+def test_what_was_not_consolidated_in_the_parent_is_left_to_the_parent() -> None:
+    terms = Sleeptime(frequency=3)
+    facts = after_turns(2, terms)
+    assert state_of(conversation, *facts).memory.turns == 2
+    state, _ = forked(*facts)
+    assert state.memory == NOTHING_YET
+    for number in (2, 3, 4):
+        for event in turn(number, terms):
+            state = conversation.evolve(state, event, state.version + 1)
+        decided = conversation.decide(state, end(number))
+        for event in decided:
+            state = conversation.evolve(state, event, state.version + 1)
+        # The parent's next turn is its third; the fork counts three of its own, from its beginning.
+        assert [one.after for one in asked_for([*decided])] == ([0] if number == 4 else [])
+    (due,) = asked_for(after_turns(3, terms))
+    assert due.after == 0

@@ -50,6 +50,8 @@ REPLIES = st.sampled_from(
 )
 # Room for a conversation, none to speak of, and nobody knows how much.
 CONTEXT_WINDOWS = st.sampled_from((8000, 8000, 8000, 10, 0))
+# Tools that end a run if they succeed: the server's, or one that waits for the client's word.
+TERMINAL = st.sampled_from(((), (), ("count",), ("wait",), ("weather", "count")))
 ACTS = st.lists(REPLIES, min_size=1, max_size=4)
 WHO = st.integers(0, WORKERS - 1)
 KEYS = st.sampled_from((("a",), ("b",), ("otid:1",), ("otid:1", "otid:2"), ("otid:3",)))
@@ -69,11 +71,15 @@ class Runs(RuleBasedStateMachine):
     @initialize(
         skews=st.tuples(*[st.integers(-HOUR_S, HOUR_S)] * WORKERS),
         context_window=CONTEXT_WINDOWS,
+        terminal=TERMINAL,
         turns=st.integers(0, 3),
     )
-    def begin(self, skews: tuple[int, ...], context_window: int, turns: int) -> None:
+    def begin(
+        self, skews: tuple[int, ...], context_window: int, terminal: tuple[str, ...], turns: int
+    ) -> None:
         self.stream: Stream = begun()
         self.stream.context_window = context_window
+        self.stream.terminal = terminal
         self.workers = [
             Worker(f"node-{number}", skew_s, self.stream) for number, skew_s in enumerate(skews)
         ]

@@ -3,10 +3,13 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from domain.content import Base64Source, Image, Text
 from domain.conversation import SaidMessage, SaidReply
-from projections.agent_file import BadFile, FileMessage, agent_file
+from domain.sleeptime import FREQUENCY_MAX, MAX_STEPS_MAX, Sleeptime
+from projections.agent_file import BadFile, FileMessage, FileSleeptime, agent_file
 from projections.agent_file_parts import NO_PICTURE, LeftOut
 from projections.agent_file_reading import Told, told_by
 from tests.agent_files import BLOCK, agent, call, file, ids, message, prompt, returned
@@ -28,6 +31,25 @@ def reply_of(told: Told, place: int = 0) -> SaidReply:
 
 def words_of(told: Told) -> list[Any]:
     return [one.content for one in told.said if isinstance(one, SaidMessage)]
+
+
+# --- settings ---------------------------------------------------------------------------------
+
+
+@given(
+    st.builds(
+        Sleeptime,
+        frequency=st.integers(1, FREQUENCY_MAX),
+        after_compaction=st.booleans(),
+        block_label=st.none() | st.text(min_size=1, max_size=256),
+        max_steps=st.integers(1, MAX_STEPS_MAX),
+        require_acceptance=st.booleans(),
+        model=st.none() | st.text(max_size=256),
+    )
+)
+def test_how_memory_is_consolidated_is_read_back_as_it_was_written(settings: Sleeptime) -> None:
+    read = FileSleeptime.model_validate_json(settings.model_dump_json())
+    assert Sleeptime(**read.model_dump()) == settings
 
 
 # --- messages ---------------------------------------------------------------------------------
@@ -153,7 +175,8 @@ def test_a_denial_without_a_tools_message_is_the_return() -> None:
         ),
     )
     (back,) = reply_of(told).returns
-    assert (back.status, back.content) == ("denied", "The user denied this tool call. Reason: no")
+    text = "Error: request to call tool denied. User reason: no"
+    assert (back.status, back.content) == ("denied", text)
 
 
 def test_returns_that_nobody_asked_for_and_second_ones_are_named() -> None:

@@ -3,10 +3,10 @@
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from projections.memories import Memory, deserialize, serialize
+from projections.memories import MEMORY_CHARS_MAX, Memory, deserialize, serialize
 
 # Surrogates, NUL, every control character, what would end an element or a section of one.
 HOSTILE = st.one_of(
@@ -47,6 +47,29 @@ def _text(element: ElementTree.Element) -> str:
     for one in element:
         parts += [chr(int(one.attrib["code"], 16)), one.tail or ""]
     return "".join(parts)
+
+
+@given(HOSTILE, st.integers(1, 4))
+def test_a_memory_within_a_memory_is_read_back(text: str, depth: int) -> None:
+    for _ in range(depth):
+        nested = serialize([text, ""], text)
+        assert deserialize(nested) == Memory((text, ""), text)
+        text = nested
+
+
+@given(HOSTILE, st.integers(0, 20_000))
+@settings(max_examples=20, deadline=None)
+def test_a_long_text_is_read_back(text: str, times: int) -> None:
+    long = f"{text * (times // (len(text) + 1))}{'word ' * times}"
+    assert deserialize(serialize([long], long)) == Memory((long,), long)
+
+
+def test_what_would_be_too_long_to_be_read_back_is_not_written() -> None:
+    said = "x" * MEMORY_CHARS_MAX
+    with pytest.raises(ValueError, match="at most 16777216 characters, not"):
+        serialize([said], "")
+    with pytest.raises(ValueError, match="at most 16777216 characters, not"):
+        deserialize(f"<memory>{said}")
 
 
 def test_no_text_and_no_message_are_read_as_such() -> None:

@@ -1,44 +1,8 @@
-"""Settings of a vendor's model, in the spelling of the contract's union (section 9)."""
+"""How each vendor's models are told not to think, in the spelling of the contract's union."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, Final, TypeAlias
-
-from pydantic import AfterValidator
-
-# Which vendor a model's settings are written for.
-PROVIDER_TYPES: Final = (
-    "openai",
-    "sglang",
-    "anthropic",
-    "google_ai",
-    "google_vertex",
-    "azure",
-    "xai",
-    "groq",
-    "deepseek",
-    "together",
-    "bedrock",
-    "openrouter",
-    "zai",
-    "moonshot",
-    "moonshot_coding",
-    "baseten",
-    "chatgpt_oauth",
-)
-# Ours: clients write settings for the provider that the list of models names, and these have none.
-DEMO: Final = "demo"
-
-
-def _of_a_known_provider(settings: dict[str, Any]) -> dict[str, Any]:
-    if settings.get("provider_type") not in (*PROVIDER_TYPES, DEMO):
-        raise ValueError(f"provider_type must be one of {', '.join(PROVIDER_TYPES)}")
-    return settings
-
-
-ModelSettings: TypeAlias = Annotated[dict[str, Any], AfterValidator(_of_a_known_provider)]
-
-# --- thinking ---------------------------------------------------------------------------------
+from typing import Any, Final
 
 _DISABLED: Final = {"thinking": {"type": "disabled"}}
 _NO_BUDGET: Final = {"thinking_config": {"include_thoughts": False, "thinking_budget": 0}}
