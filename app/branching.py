@@ -8,8 +8,8 @@ reader's thread.
 from collections.abc import Iterator
 from typing import Any
 
-from app.lineages import Chain, parent_at
-from app.store import Store
+from app.storage.lineages import Chain, parent_at
+from app.storage.store import Store
 from domain.conversation import MessageAppended, MessageQueued, Parent, WindowCompacted
 from domain.errors import NotFound, Refused
 from domain.event import Recorded

@@ -21,7 +21,7 @@ from app.execute import Execute, TooMuchContention
 from app.leases import Leases
 from app.log import Log, StoreUnavailable
 from app.mapper import Row, revive
-from app.store import Store
+from app.storage.store import Store
 from app.watching import watch
 from domain.conversation import RecordCallback
 from domain.event import Recorded

@@ -2,7 +2,7 @@
 
 from typing import Any, assert_never
 
-from app.compactor import Compactor
+from app.compaction.compactor import Compactor
 from app.conditions import Conditions
 from app.execute import Execute
 from app.step import Steps

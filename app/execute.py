@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from app.lineages import parent_in
 from app.log import Log, VersionConflict
 from app.mapper import Row, revive
-from app.store import Store, Stretch
+from app.storage.lineages import parent_in
+from app.storage.store import Store, Stretch
 from domain.agent import Agent, agent
 from domain.archive import Archive, archive
 from domain.block import Block, block

@@ -15,7 +15,8 @@ from typing import Any, Final, TypeVar
 
 from eventsourcing.persistence import PersistenceError
 
-from app.committing import (
+from app.mapper import Row
+from app.storage.committing import (
     Append,
     Clock,
     Committer,
@@ -25,8 +26,7 @@ from app.committing import (
     VersionConflict,
     utc_now,
 )
-from app.mapper import Row
-from app.store import VERSION_MAX, Store
+from app.storage.store import VERSION_MAX, Store
 from domain.event import Event, Recorded
 from projections.columns import Scalar
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from app.store import VERSION_MAX, Store
+from app.storage.store import VERSION_MAX, Store
 from projections.search_questions import (
     Correction,
     Question,

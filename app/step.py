@@ -11,7 +11,7 @@ from app.mapper import revive
 from app.pacer import Keep, Pacer
 from app.providers import ModelError, Reply
 from app.providers.catalogue import Catalogue, MalformedHandle, Resolved, UnknownHandle
-from app.rebuilding import client_tools
+from app.recall.rebuilding import client_tools
 from app.retries import Retries
 from app.windows import Windows
 from domain.content import ToolCall, ToolSchema

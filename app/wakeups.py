@@ -12,7 +12,7 @@ from eventsourcing.persistence import PersistenceError
 
 from app.log import Log, StoreUnavailable
 from app.mapper import Row
-from app.store import Bell, Deaf, Heard
+from app.storage.store import Bell, Deaf, Heard
 
 # What grows within this time is told together.
 RING_S: Final = 0.02

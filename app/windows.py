@@ -10,10 +10,10 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from app.lineages import Chain, parent_in
 from app.log import Log
 from app.mapper import Row, revive
-from app.store import VERSION_MAX, Store
+from app.storage.lineages import Chain, parent_in
+from app.storage.store import VERSION_MAX, Store
 from domain.conversation import Lineage
 from domain.event import Recorded
 from projections.marks import MARKS, Marks, marks_of

@@ -6,29 +6,29 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
-from app.archival import Archival
 from app.callbacks import Callbacks, Terms
-from app.compactor import Compactor
+from app.compaction.compactor import Compactor
+from app.compaction.summariser import Summariser
 from app.conditions import Conditions
-from app.consolidating import Consolidating
-from app.consolidation_turns import Turns
-from app.consolidations import Consolidations
-from app.databases import opened
 from app.effects import Effects
-from app.embeddings import Embeddings
 from app.execute import Execute
 from app.leases import Leases
 from app.listening import Listener
 from app.log import Log
+from app.memory.archival import Archival
+from app.memory.consolidating import Consolidating
+from app.memory.consolidations import Consolidations
+from app.memory.edits import Remembering
+from app.memory.embeddings import Embeddings
+from app.memory.renewing import Renewing
+from app.memory.turns import Turns
 from app.providers.catalogue import Catalogue, ProviderSettings
 from app.providers.embedding import OpenAIEmbedder
-from app.remembering import Remembering
-from app.renewing import Renewing
+from app.recall.search import Search
 from app.retries import Retries
-from app.search import Search
 from app.settings import Settings
 from app.step import Steps
-from app.summariser import Summariser
+from app.storage.databases import opened
 from app.tail import Tail
 from app.toolrun import ToolRunner
 from app.tools import Tool, Toolbox

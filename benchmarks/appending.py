@@ -13,8 +13,8 @@ from uuid import uuid4
 import uvloop
 
 from app.log import Log
-from app.postgres import PostgresStore, Terms
-from app.store import Sealed
+from app.storage.postgres import PostgresStore, Terms
+from app.storage.store import Sealed
 from benchmarks.measuring import (
     BY,
     SIZES,

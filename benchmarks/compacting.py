@@ -17,8 +17,8 @@ from typing import Any, Final
 import httpx2
 from starlette.applications import Starlette
 
-from app.history_importing import Importer
-from app.history_lines import Batch, Told, told_in
+from app.history.importing import Importer
+from app.history.lines import Batch, Told, told_in
 from app.settings import load
 from app.web import routes
 from app.web.errors import EXCEPTION_HANDLERS

@@ -22,8 +22,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Final, TypeAlias, get_args
 
-from app.postgres import migrate
-from app.store import Terms
+from app.storage.postgres import migrate
+from app.storage.store import Terms
 from benchmarks.auditing import Event, Fate, Past, flaws_by_id, flaws_by_text, past_of
 from benchmarks.compacting import Conversation, Served, conversation_at, play, serving
 from benchmarks.locomo import CONVERSATIONS

@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from app.compaction_settings import CompactionSettingsIn
+from app.compaction.settings import CompactionSettingsIn
 from app.log import Log
 from app.settings import load
 from app.wiring import services_of

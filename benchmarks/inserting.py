@@ -14,9 +14,9 @@ from uuid import uuid4
 import psycopg
 
 from app.mapper import GENESIS, Row
-from app.postgres import PostgresStore, Terms, migrate
-from app.postgres.arrays import bigints, byteas, register, texts
-from app.store import Sealed
+from app.storage.postgres import PostgresStore, Terms, migrate
+from app.storage.postgres.arrays import bigints, byteas, register, texts
+from app.storage.store import Sealed
 from tests.databases import Cluster
 
 BODY_BYTES: Final = 160

@@ -19,10 +19,10 @@ from time import perf_counter, process_time
 from typing import Any, Final
 from uuid import uuid4
 
-from app.committing import utc_now
 from app.mapper import GENESIS, Row, data_of, envelope_of, hash_of, state_of
-from app.postgres import PostgresStore, Terms, migrate
-from app.store import Sealed
+from app.storage.committing import utc_now
+from app.storage.postgres import PostgresStore, Terms, migrate
+from app.storage.store import Sealed
 from benchmarks.predicting import Cost, fitted, percentile
 from benchmarks.processes import cpu_s
 from domain.event import Event, Recorded

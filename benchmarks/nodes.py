@@ -22,7 +22,7 @@ import httpx2
 import orjson
 import uvloop
 
-from app.postgres import Terms, migrate
+from app.storage.postgres import Terms, migrate
 from benchmarks.load import asking_for, at_once, connections, new_agent, new_conversation
 from benchmarks.processes import fake_model
 from tests.databases import Cluster

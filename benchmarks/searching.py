@@ -26,12 +26,12 @@ from uuid import uuid4
 
 import psycopg
 
-from app.databases import store_at
 from app.execute import Execute
 from app.log import Log
-from app.postgres import migrate
-from app.search import Search
-from app.store import Terms
+from app.recall.search import Search
+from app.storage.databases import store_at
+from app.storage.postgres import migrate
+from app.storage.store import Terms
 from benchmarks.locomo import CONVERSATIONS
 from domain.conversation import (
     CancelRuns,

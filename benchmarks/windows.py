@@ -19,13 +19,13 @@ from pathlib import Path
 from time import perf_counter
 from typing import Final, NamedTuple, get_args
 
-from app.databases import store_at
 from app.execute import Execute
-from app.lineages import parent_at
 from app.log import Log
 from app.mapper import revive
-from app.postgres import migrate
-from app.store import Store, Terms
+from app.storage.databases import store_at
+from app.storage.lineages import parent_at
+from app.storage.postgres import migrate
+from app.storage.store import Store, Terms
 from app.windows import folded, newest
 from benchmarks.conversing import CONTEXT_WINDOW, Talk, begun
 from benchmarks.predicting import percentile

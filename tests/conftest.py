@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.log import Log
-from app.store import Store
+from app.storage.store import Store
 from tests import databases
 
 SECRETS = ("ANTHROPIC_", "OPENAI_", "EVERLOG_", "LETTA_")

@@ -22,10 +22,10 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from app.databases import store_at
-from app.postgres import PostgresStore, Terms, migrate
-from app.postgres.inserting import ByShard
-from app.store import Store
+from app.storage.databases import store_at
+from app.storage.postgres import PostgresStore, Terms, migrate
+from app.storage.postgres.inserting import ByShard
+from app.storage.store import Store
 from projections.tables import TABLES
 
 Engine = Literal["sqlite", "postgres", "sharded"]

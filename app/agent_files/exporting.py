@@ -6,18 +6,18 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 
-from app.archival import Archival, Page
 from app.execute import Execute
-from app.history import BEGIN, listed_in
-from app.integrity import PAGE_ROWS
-from app.lineages import Chain
+from app.history.pages import BEGIN, listed_in
 from app.log import Log
-from app.memory import memory_of
+from app.memory.archival import Archival, Page
+from app.memory.blocks import memory_of
 from app.model_settings import as_llm_config
 from app.providers.catalogue import CONTEXT_WINDOW, Catalogue, MalformedHandle, UnknownHandle
-from app.store import Store
-from app.tool_rules import rules_of
+from app.storage.integrity import PAGE_ROWS
+from app.storage.lineages import Chain
+from app.storage.store import Store
 from app.tools import Toolbox
+from app.tools.rules import rules_of
 from app.windows import folded
 from domain.agent import Agent, AgentSettings
 from domain.archive import PASSAGES_MAX

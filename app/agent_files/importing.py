@@ -14,10 +14,10 @@ from typing import Any, Final, TypeAlias
 from app.agent_files.settings import Conversion, completed
 from app.agent_files.windows import Evicting, eviction_of
 from app.execute import Execute
-from app.history_lines import Batch, Gathered, spelled_out
+from app.history.lines import Batch, Gathered, spelled_out
 from app.log import Log, utc_now
 from app.mapper import revive
-from app.memory import versions_of
+from app.memory.blocks import versions_of
 from app.providers.catalogue import Resolved
 from app.windows import Windows
 from domain.agent import AgentCreated, AgentSettings, CreateAgent

@@ -6,11 +6,11 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from app.compaction_settings import CompactionSettingsIn, initial
+from app.compaction.settings import CompactionSettingsIn, initial
 from app.model_settings import ModelSettings
 from app.providers.catalogue import Catalogue, MalformedHandle, Resolved, UnknownHandle
-from app.tool_rules import EXIT_LOOP, REQUIRES_APPROVAL
 from app.tools import Toolbox
+from app.tools.rules import EXIT_LOOP, REQUIRES_APPROVAL
 from domain.agent import AgentSettings
 from domain.sleeptime import Sleeptime
 from projections.agent_file import AgentFile, BadFile, FileAgent, FileSleeptime, FileTool

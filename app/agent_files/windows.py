@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from app.compacting import texts_of
-from app.compaction_settings import complete
+from app.compaction.compacting import texts_of
+from app.compaction.settings import complete
 from app.providers.catalogue import Resolved
 from domain.agent import AgentSettings
 from domain.conversation import (

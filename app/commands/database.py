@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from eventsourcing.persistence import PersistenceError
 
 from app.commands import MISUSED, CommandFailed
-from app.databases import store_at, terms_of
 from app.settings import BadSetting, Settings, load, shown, sqlite_path
-from app.store import Store, Terms, Unusable
+from app.storage.databases import store_at, terms_of
+from app.storage.store import Store, Terms, Unusable
 
 
 @contextmanager

@@ -16,16 +16,16 @@ import typer
 from app.commands import MISUSED, CommandFailed
 from app.commands.database import in_words, opened, settings_of
 from app.commands.maintain import bar, counted
-from app.databases import store_at, terms_of
 from app.execute import Execute, TooMuchContention
-from app.history_exporting import conversations_in, lines_of, state_of
-from app.history_importing import Imported, Importer, NotImported
-from app.history_lines import BadLine, Told, told_in
-from app.integrity import rebuild_tables
+from app.history.exporting import conversations_in, lines_of, state_of
+from app.history.importing import Imported, Importer, NotImported
+from app.history.lines import BadLine, Told, told_in
 from app.log import Log, StoreUnavailable
 from app.mapper import UnreadableFact
 from app.settings import Settings
-from app.store import Store
+from app.storage.databases import store_at, terms_of
+from app.storage.integrity import rebuild_tables
+from app.storage.store import Store
 from domain.conversation import Conversation
 from domain.streams import AGENT, CONVERSATION, is_id
 from projections.interchange import spelled

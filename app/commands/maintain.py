@@ -9,8 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from app.commands import MISUSED, CommandFailed
 from app.commands.database import opened
-from app.integrity import Verdict, rebuild_tables, size_of, verify_all, verify_stream
-from app.store import Store
+from app.storage.integrity import Verdict, rebuild_tables, size_of, verify_all, verify_stream
+from app.storage.store import Store
 
 
 def verify(stream: str | None, database: str | None) -> None:

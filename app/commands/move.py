@@ -7,11 +7,11 @@ import typer
 from app.commands import MISUSED, CommandFailed
 from app.commands.database import in_words, opened_at, patient, settings_of
 from app.commands.maintain import bar, counted
-from app.copying import Copied, Differs, copy_all, flaws_of
-from app.integrity import rebuild_tables, size_of
-from app.postgres import PostgresStore, migrate
 from app.settings import Settings, shown, sqlite_path
-from app.store import Store
+from app.storage.copying import Copied, Differs, copy_all, flaws_of
+from app.storage.integrity import rebuild_tables, size_of
+from app.storage.postgres import PostgresStore, migrate
+from app.storage.store import Store
 
 
 def run_migrate(database: str | None, *, distributed: bool) -> None:

@@ -7,12 +7,12 @@ from typing import Any, Final
 
 from starlette.requests import Request
 
-from app.compaction_settings import complete
-from app.history import Page, messages_page
-from app.memory import memory_of
+from app.compaction.settings import complete
+from app.history.pages import Page, messages_page
+from app.memory.blocks import memory_of
 from app.model_settings import as_llm_config
 from app.providers.catalogue import CONTEXT_WINDOW, MalformedHandle, UnknownHandle
-from app.tool_rules import rules_of
+from app.tools.rules import rules_of
 from app.web.agent_bodies import (
     BLOCKS_MAX,
     AgentAnswer,

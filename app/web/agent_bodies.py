@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, model_validator
 
-from app.compaction_settings import CompactionSettingsIn
+from app.compaction.settings import CompactionSettingsIn
 from app.model_settings import ModelSettings
 from app.web.block_bodies import BlockAnswer, BlockValue, CreateBlock, Description, Tags
 from app.web.bodies import (

@@ -6,7 +6,7 @@ from typing import Any, Final
 import orjson
 
 from app.log import utc_now
-from app.memory import compile_system
+from app.memory.blocks import compile_system
 from app.web.agent_answers import living_agent
 from app.web.bodies import Answer, Body, Cursor
 from app.web.endpoint import AgentId, endpoint

@@ -6,8 +6,8 @@ from typing import Any, Final
 from starlette.requests import Request
 
 from app.addresses import Forbidden, check_url
-from app.agent_history import AgentPage, Place, agent_messages_page, place_at
-from app.holders import LISTED_OR_FORKED
+from app.history.holders import LISTED_OR_FORKED
+from app.history.of_agents import AgentPage, Place, agent_messages_page, place_at
 from app.web.agent_answers import living_agent, pending_approval
 from app.web.cancelling import cancelled, cancelled_at
 from app.web.endpoint import AgentId, endpoint

@@ -6,7 +6,7 @@ from typing import Any, Final, TypeAlias
 
 from starlette.requests import Request
 
-from app.tool_rules import EXIT_LOOP, REQUIRES_APPROVAL
+from app.tools.rules import EXIT_LOOP, REQUIRES_APPROVAL
 from app.web.agent_answers import ALL, SDK_HEADER, agent_answer, do_on_agent, living_agent
 from app.web.agent_bodies import AgentAnswer, AgentFields, ToolRule
 from app.web.endpoint import AgentId, Label, ToolId, endpoint

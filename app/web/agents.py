@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from starlette.requests import Request
 
-from app.compaction_settings import initial, updated
+from app.compaction.settings import initial, updated
 from app.web.agent_answers import (
     ALL,
     agent_answer,

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import Final
 from uuid import uuid4
 
-from app.archival import FOUND_DEFAULT, Page
+from app.memory.archival import FOUND_DEFAULT, Page
 from app.web.agent_answers import living_agent
 from app.web.archival_bodies import (
     ArchiveHitAnswer,

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field
 
-from app.archival import FOUND_DEFAULT, LISTED_DEFAULT
+from app.memory.archival import FOUND_DEFAULT, LISTED_DEFAULT
 from app.web.bodies import OFFSET_MAX, Answer, Body, Cursor, Limit, Name, Order, without_nul
 from app.web.search import CorrectionAnswer
 from domain.archive import TAG_CHARS_MAX, TAGS_MAX, TEXT_CHARS_MAX

@@ -5,8 +5,8 @@ from typing import Annotated, Final, TypeAlias
 
 from pydantic import Field
 
-from app.block_history import block_at, stamps, versions
-from app.memory import blocks_of
+from app.memory.blocks import blocks_of
+from app.memory.versions import block_at, stamps, versions
 from app.web.block_bodies import BlockAnswer
 from app.web.blocks import carry_out, shown_block
 from app.web.bodies import OFFSET_MAX, Answer, Body, Cursor, Order

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from app.compaction_settings import CompactionSettingsIn
+from app.compaction.settings import CompactionSettingsIn
 from app.web.bodies import OFFSET_MAX, Answer, Body, Cursor
 from domain.compaction import CompactionMode, CompactionSettings
 from domain.conversation import Attempt, CompactionFailure, Try

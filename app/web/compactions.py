@@ -3,8 +3,8 @@
 import asyncio
 from typing import Final
 
-from app.compacting import Task, first_plan, worked_out
-from app.outcomes import Done
+from app.compaction.compacting import Task, first_plan, worked_out
+from app.compaction.outcomes import Done
 from app.web.compaction_bodies import (
     Audited,
     CompactBody,

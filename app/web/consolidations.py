@@ -6,8 +6,8 @@ from uuid import uuid4
 from pydantic import StringConstraints
 from starlette.requests import Request
 
-from app.block_history import block_at
 from app.mapper import revive
+from app.memory.versions import block_at
 from app.web.agent_answers import living_agent
 from app.web.blocks import carry_out
 from app.web.consolidation_bodies import (

@@ -8,7 +8,7 @@ import orjson
 from starlette.requests import Request
 
 from app.log import utc_now
-from app.memory import compile_system, drop_copies, isolate, memory_of
+from app.memory.blocks import compile_system, drop_copies, isolate, memory_of
 from app.providers.catalogue import MalformedHandle
 from app.web.agent_answers import living_agent
 from app.web.bodies import (

@@ -7,10 +7,10 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.history import first_since
-from app.integrity import verify_stream
+from app.history.pages import first_since
 from app.mapper import Row, event_json
-from app.store import VERSION_MAX, Store
+from app.storage.integrity import verify_stream
+from app.storage.store import VERSION_MAX, Store
 from app.web.bodies import (
     FactsAnswer,
     ListConversationFacts,

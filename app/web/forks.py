@@ -8,13 +8,13 @@ from uuid import uuid4
 from pydantic import Field
 from starlette.requests import Request
 
-from app.block_history import block_when
 from app.branching import parent_after
-from app.lineages import parent_at
 from app.log import utc_now
 from app.mapper import revive
-from app.memory import Isolated, compile_system, drop_copies, isolate
-from app.store import Store
+from app.memory.blocks import Isolated, compile_system, drop_copies, isolate
+from app.memory.versions import block_when
+from app.storage.lineages import parent_at
+from app.storage.store import Store
 from app.web.bodies import OFFSET_MAX, Body, ConversationAnswer, Cursor
 from app.web.conversations import retrieve_conversation
 from app.web.endpoint import MessageId, endpoint

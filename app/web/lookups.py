@@ -5,10 +5,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from app.history import begin_of
-from app.lineages import Chain
+from app.history.pages import begin_of
 from app.log import utc_now
-from app.memory import compile_system
+from app.memory.blocks import compile_system
+from app.storage.lineages import Chain
 from app.tail import Closed
 from app.web.endpoint import checked_run_id
 from app.web.errors import ApiError

@@ -5,11 +5,11 @@ from typing import Any, Final
 
 from starlette.requests import Request
 
-from app.history import Page, messages_page
-from app.lineages import BEGINNING
+from app.history.pages import Page, messages_page
 from app.log import utc_now
-from app.memory import compile_system
-from app.store import VERSION_MAX
+from app.memory.blocks import compile_system
+from app.storage.lineages import BEGINNING
+from app.storage.store import VERSION_MAX
 from app.web.endpoint import MessageId, endpoint
 from app.web.errors import ApiError
 from app.web.lookups import (

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import Field
 
-from app.holders import LISTED_OR_FORKED, Holders
-from app.search_across import Found, SearchAcross
-from app.store import Store
+from app.history.holders import LISTED_OR_FORKED, Holders
+from app.recall.search_across import Found, SearchAcross
+from app.storage.store import Store
 from app.web.bodies import Answer, Body, Cursor, Instant, Limit, Order
 from app.web.endpoint import MessageId, endpoint
 from app.web.errors import ApiError, NotYet

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.compacting import Failed, Task, Worked
+from app.compaction.compacting import Failed, Task, Worked
 from app.web.compaction_bodies import PreviewAnswer
 from projections.compaction import NoPlan, Plan
 from projections.shown_window import shown

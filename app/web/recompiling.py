@@ -4,7 +4,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from app.log import utc_now
-from app.memory import compile_system
+from app.memory.blocks import compile_system
 from app.web.agent_answers import ALL, agent_answer, living_agent
 from app.web.agent_bodies import AgentAnswer
 from app.web.bodies import Body, Cursor

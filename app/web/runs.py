@@ -7,7 +7,7 @@ from typing import Any, Final
 import orjson
 
 from app.mapper import revive, stamp_of
-from app.store import VERSION_MAX, Stretch
+from app.storage.store import VERSION_MAX, Stretch
 from app.web.endpoint import RunId, checked_run_id, endpoint
 from app.web.errors import ApiError
 from app.web.lookups import RUNS, FoundRun, found_run

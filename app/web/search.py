@@ -5,7 +5,7 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from app.search import Search
+from app.recall.search import Search
 from app.web.bodies import Answer, Body
 from app.web.endpoint import ConversationId, endpoint
 from app.web.lookups import existing_stream

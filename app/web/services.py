@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
-from app.archival import Archival
-from app.compactor import Compactor
+from app.compaction.compactor import Compactor
 from app.conditions import Conditions
-from app.consolidating import Consolidating
 from app.execute import Execute
 from app.listening import Listener
 from app.log import Log
+from app.memory.archival import Archival
+from app.memory.consolidating import Consolidating
+from app.memory.renewing import Renewing
 from app.providers.catalogue import Catalogue
-from app.renewing import Renewing
 from app.settings import Settings
 from app.tail import Tail
 from app.tools import Toolbox

@@ -6,8 +6,8 @@ import orjson
 from pydantic import StringConstraints
 
 from app.mapper import revive
-from app.rebuilding import Rebuilding, RebuiltRequest
-from app.store import VERSION_MAX
+from app.recall.rebuilding import Rebuilding, RebuiltRequest
+from app.storage.store import VERSION_MAX
 from app.web.bodies import Body
 from app.web.endpoint import ConversationId, endpoint
 from app.web.lookups import FoundRun, existing_stream

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.log import utc_now
 from app.mapper import Row, event_json, revive
-from app.store import VERSION_MAX
+from app.storage.store import VERSION_MAX
 from app.tail import Closed
 from app.web.errors import NO_RETRY, ApiError
 from app.web.services import Services

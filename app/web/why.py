@@ -4,12 +4,12 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
+from app.recall.why import Why
 from app.web.bodies import Body, Cursor
 from app.web.endpoint import endpoint
 from app.web.lookups import audited_stream
 from app.web.message_bodies import AnyConversationId
 from app.web.services import Services
-from app.why import Why
 from projections.search_questions import QUESTION_CHARS_MAX
 from projections.why import WhyAnswer
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 from typing import Any
 
-from app.archival import Page
+from app.memory.archival import Page
 from app.providers import Reply
 from domain.content import OutputPart, Text, ToolCall
 from domain.conversation import ConsolidationFinished, ConsolidationQueued

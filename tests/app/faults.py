@@ -8,7 +8,7 @@ from typing import Any, Literal
 from eventsourcing.persistence import OperationalError
 
 from app.mapper import Row
-from app.store import VERSION_MAX, Bell, Pieces, Sealed, Store, Stretch
+from app.storage.store import VERSION_MAX, Bell, Pieces, Sealed, Store, Stretch
 from projections.columns import Scalar
 from projections.patches import Patch
 from projections.search_ranks import Mention, Posting

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import pytest
 
-from app import agent_history
-from app.history import Page, Placed
-from app.holders import Holders
+from app.history import of_agents
+from app.history.holders import Holders
+from app.history.pages import Page, Placed
 from app.mapper import revive
 from domain.conversation import CancelRuns
 from domain.run import ToolFinished
@@ -124,7 +124,7 @@ async def test_a_fresh_agent_and_a_deleted_conversation_show_what_is_left(server
 async def test_many_conversations_are_opened_as_the_list_comes_to_them(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agent_history, "STREAMS_AT_ONCE", 3)
+    monkeypatch.setattr(of_agents, "STREAMS_AT_ONCE", 3)
     agent = await server.agent()
     streams = [await server.conversation(agent) for _ in range(8)]
     await talk(server, agent, *streams)

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.archival import Archival, Page
 from app.execute import Execute
-from app.integrity import rebuild_tables
 from app.log import Log
-from app.sqlite import SQLiteStore
+from app.memory.archival import Archival, Page
+from app.storage.integrity import rebuild_tables
+from app.storage.sqlite import SQLiteStore
 from domain.agent import AgentSettings, CreateAgent, DeleteAgent
 from domain.archive import DeletePassage
 from domain.errors import NotFound, Refused

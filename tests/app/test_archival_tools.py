@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import pytest
 
-from app.archival import Archival
 from app.execute import Execute
 from app.log import Log
+from app.memory.archival import Archival
 from app.tools import Call, ToolFailed
 from app.tools.archival import ANSWER_CHARS_MAX, ArchivalMemoryInsert, ArchivalMemorySearch
 from domain.agent import AgentSettings, CreateAgent

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient
 
-import app.block_history
+import app.memory.versions
 from app.log import utc_now
-from app.memory import compile_system
+from app.memory.blocks import compile_system
 from app.tools import Call
 from domain.block import BlockChanged
 from domain.conversation import Counts, RecompileSystem
@@ -90,8 +90,8 @@ async def test_the_newest_versions_come_first_and_pages_have_no_seam(http: Async
 async def test_a_page_of_large_values_ends_early(
     http: AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app.block_history, "PAGE_CHARS_MAX", 100)
-    monkeypatch.setattr(app.block_history, "READ_ROWS", 2)
+    monkeypatch.setattr(app.memory.versions, "PAGE_CHARS_MAX", 100)
+    monkeypatch.setattr(app.memory.versions, "READ_ROWS", 2)
     path = await written(http, *(letter * 60 for letter in "abcde"))
     assert await numbers(http, path) == [5]
     assert await numbers(http, path, before=5) == [4]

@@ -19,8 +19,8 @@ from app.execute import Execute
 from app.leases import Leases
 from app.log import Log
 from app.mapper import revive
-from app.sqlite import SQLiteStore
-from app.store import Store
+from app.storage.sqlite import SQLiteStore
+from app.storage.store import Store
 from domain.conversation import FinishRun, QueueRun
 from domain.event import Recorded
 from domain.run import EndRun, Failure, RunCalledBack, RunRequest

@@ -11,7 +11,7 @@ from app import cli
 from app.commands import CommandFailed
 from app.commands.serve import bound
 from app.log import Log
-from app.sqlite import SCHEMA_VERSION, SQLiteStore
+from app.storage.sqlite import SCHEMA_VERSION, SQLiteStore
 from tests import examples
 
 NOWHERE: Final = "http://127.0.0.1:1"

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from app.compaction_settings import (
+from app.compaction.settings import (
     CompactionSettingsIn,
     complete,
     derived_model,

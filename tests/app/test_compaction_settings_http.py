@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from httpx2 import AsyncClient
 
-from app.compaction_settings import initial
+from app.compaction.settings import initial
 from projections.prompts import PROMPTS
 from tests.app.serving import Server, serving
 

@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from app.consolidating import Consolidating
-from app.integrity import rebuild_tables
+from app.memory.consolidating import Consolidating
 from app.providers import ModelError
+from app.storage.integrity import rebuild_tables
 from domain.conversation import ConsolidationFinished
 from domain.run import RunFinished, RunQueued, ToolStarted
 from domain.streams import AGENT, id_of

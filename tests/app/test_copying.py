@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from app.copying import Differs, copy_all, flaws_of
-from app.integrity import size_of
 from app.mapper import Row
-from app.sqlite import SQLiteStore
-from app.store import Store
+from app.storage.copying import Differs, copy_all, flaws_of
+from app.storage.integrity import size_of
+from app.storage.sqlite import SQLiteStore
+from app.storage.store import Store
 from projections.tables import TABLES
 from tests import databases
 from tests.app.faults import WrappedStore
@@ -86,7 +86,7 @@ class Failing(WrappedStore):
 def test_a_copy_that_was_stopped_goes_on(
     talked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pages: int
 ) -> None:
-    monkeypatch.setattr("app.integrity.PAGE_ROWS", 4)
+    monkeypatch.setattr("app.storage.integrity.PAGE_ROWS", 4)
     source, target = SQLiteStore(talked), databases.opened(tmp_path / "target.db")
     with pytest.raises(KeyboardInterrupt):
         copy_all(source, Failing(target, pages), nothing)

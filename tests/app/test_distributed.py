@@ -15,11 +15,11 @@ import pytest
 from eventsourcing.persistence import OperationalError
 
 from app.log import Log, utc_now
-from app.postgres import PostgresStore, migrate
-from app.postgres.inserting import BEGIN, FACTS, MOVE, ByShard, listed, upserts
-from app.postgres.schema import DISTRIBUTED_BY, META, statements
-from app.postgres.shards import Shards
-from app.store import Unusable
+from app.storage.postgres import PostgresStore, migrate
+from app.storage.postgres.inserting import BEGIN, FACTS, MOVE, ByShard, listed, upserts
+from app.storage.postgres.schema import DISTRIBUTED_BY, META, statements
+from app.storage.postgres.shards import Shards
+from app.storage.store import Unusable
 from domain.event import Recorded
 from projections.patches import patches_of
 from projections.tables import TABLES

@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import pytest
 
-from app.archival import Archival
-from app.embeddings import EMBEDDED_AT_ONCE, TEXT_CHARS_MAX, Embeddings
 from app.execute import Execute
 from app.leases import Leases
 from app.log import Log
+from app.memory.archival import Archival
+from app.memory.embeddings import EMBEDDED_AT_ONCE, TEXT_CHARS_MAX, Embeddings
 from app.providers.embedding import EmbeddingFailed, EmbeddingRefused, OpenAIEmbedder
 from domain.agent import AgentSettings, CreateAgent
 from domain.errors import Refused
@@ -160,7 +160,7 @@ async def test_each_passage_is_embedded_once_but_for_another_space(
 async def test_a_model_that_is_away_is_asked_again(
     log: Log, model: Meanings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.embeddings.PAUSE_S", 0.01)
+    monkeypatch.setattr("app.memory.embeddings.PAUSE_S", 0.01)
     model.status = 503
     async with remembering(log, model) as archival:
         await put(archival, CARS)
@@ -223,7 +223,7 @@ async def test_another_node_that_is_at_it_is_left_alone(log: Log, model: Meaning
 async def test_what_another_node_was_at_is_looked_at_again(
     log: Log, model: Meanings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.embeddings.TAKEN_PAUSE_S", 0.01)
+    monkeypatch.setattr("app.memory.embeddings.TAKEN_PAUSE_S", 0.01)
     async with remembering(log, model, start=False) as archival:
         await put(archival, CARS)
     work, other = f"vectors of {archive_of(AGENT_ID)}", Leases(log, "node-2")
@@ -242,8 +242,8 @@ async def test_what_another_node_was_at_is_looked_at_again(
 async def test_an_archive_of_several_pages_is_embedded_whole_and_each_passage_once(
     log: Log, model: Meanings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.embeddings.LOOKED_AT_ONCE", 3)
-    monkeypatch.setattr("app.embeddings.EMBEDDED_AT_ONCE", 2)
+    monkeypatch.setattr("app.memory.embeddings.LOOKED_AT_ONCE", 3)
+    monkeypatch.setattr("app.memory.embeddings.EMBEDDED_AT_ONCE", 2)
     async with remembering(log, model, start=False) as archival:
         await put(archival, *(f"note {number}" for number in range(8)))
     async with remembering(log, model) as archival:

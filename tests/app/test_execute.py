@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-import app.committing
+import app.storage.committing
 from app.execute import Execute, state_at
 from app.log import Log, StoreUnavailable
 from domain.block import Block, BlockSettings, ChangeBlock, CreateBlock, DeleteBlock
@@ -94,12 +94,12 @@ async def test_a_command_with_nothing_to_do_waits_too(log: Log) -> None:
 async def test_what_rested_on_an_append_that_was_lost_is_decided_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app.committing, "RETRY_DELAY_S", 0)
+    monkeypatch.setattr(app.storage.committing, "RETRY_DELAY_S", 0)
     store = FaultyStore(tmp_path / "a.db")
     async with Log(store) as log:
         execute = Execute(log)
         await execute(STREAM, create, "user")
-        store.faults = ["before"] * app.committing.COMMIT_TRIES
+        store.faults = ["before"] * app.storage.committing.COMMIT_TRIES
         first = asyncio.create_task(execute(STREAM, change("lost"), "user"))
         await asyncio.sleep(0.01)
         second = asyncio.create_task(execute(STREAM, change("kept"), "user"))

@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.history_exporting import lines_of, state_of
+from app.history.exporting import lines_of, state_of
 from domain.conversation import ConversationStarted
 from domain.run import RunFinished, StepDelta, ToolFinished
 from domain.streams import default_conversation, system_message_id

@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
-from app import cli, history_lines
+from app import cli
 from app.commands import CommandFailed
 from app.commands.history import run_import
 from app.execute import Execute
-from app.history_importing import Importer
-from app.history_lines import Told, told_in
-from app.integrity import rebuild_tables, verify_all
+from app.history import lines as history_lines
+from app.history.importing import Importer
+from app.history.lines import Told, told_in
 from app.log import Log
-from app.store import Store
+from app.storage.integrity import rebuild_tables, verify_all
+from app.storage.store import Store
 from domain.conversation import DeleteConversation, WindowRolledBack
 from domain.event import Event
 from domain.streams import CONVERSATION, derived_id

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import pytest
 
-from app import history_lines
-from app.history_lines import BadLine, Told, told_in
+from app.history import lines as history_lines
+from app.history.lines import BadLine, Told, told_in
 from tests.app.files import HEADER, HELLO, IMAGE, LOOK, WARM, file_of
 
 # --- what is wrong with a file -------------------------------------------------------------------

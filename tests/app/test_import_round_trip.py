@@ -12,14 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app import history_lines
 from app.commands.history import run_import
 from app.execute import Execute
-from app.history_exporting import lines_of, state_of
-from app.history_importing import Importer
-from app.history_lines import Told, told_in
+from app.history import lines as history_lines
+from app.history.exporting import lines_of, state_of
+from app.history.importing import Importer
+from app.history.lines import Told, told_in
 from app.log import Log
-from app.store import Store
+from app.storage.store import Store
 from domain.conversation.importing import NO_RETURN
 from domain.run import StepDelta, StepPart
 from projections.interchange import spelled

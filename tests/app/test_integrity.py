@@ -7,11 +7,11 @@ from typing import Final, TypeAlias
 
 import pytest
 
-from app import integrity
-from app.integrity import rebuild_tables, size_of, streams_of, verify_all, verify_stream
 from app.log import Log
 from app.mapper import GENESIS, HASH_BYTES
-from app.store import Store
+from app.storage import integrity
+from app.storage.integrity import rebuild_tables, size_of, streams_of, verify_all, verify_stream
+from app.storage.store import Store
 from domain.event import Event
 from projections.tables import TABLES
 from tests import databases, examples

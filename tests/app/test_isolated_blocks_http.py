@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from app.memory import blocks_of
+from app.memory.blocks import blocks_of
 from domain.agent import DetachBlock
 from domain.block import ChangeBlock
 from domain.conversation import DeleteConversation

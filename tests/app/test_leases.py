@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from app.databases import opened
 from app.execute import Execute
 from app.leases import Leases
 from app.log import Log
 from app.settings import load
-from app.sqlite import SQLiteStore
+from app.storage.databases import opened
+from app.storage.sqlite import SQLiteStore
 from domain.conversation import FinishRun
 from domain.run import EndRun
 from tests.examples import CONVERSATION_ID, RUN_ID, claim, queue, start

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from eventsourcing.persistence import OperationalError
 
-import app.committing
 import app.log
+import app.storage.committing
 from app.log import Log, StoreUnavailable, VersionConflict
 from app.mapper import GENESIS, Row, hash_of, prev_of, revive
-from app.store import Sealed, Store
+from app.storage.store import Sealed, Store
 from domain.block import BlockChanged
 from domain.event import Recorded
 from tests.app.faults import Fault, FaultyStore
@@ -154,8 +154,8 @@ async def test_a_lost_reply_is_not_taken_for_success_when_a_rival_won(tmp_path: 
 async def test_without_any_answer_nothing_is_called_failed_and_it_goes_on_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app.committing, "RETRY_DELAY_S", 0)
-    lost: list[Fault] = ["before"] * (app.committing.COMMIT_TRIES - 1)
+    monkeypatch.setattr(app.storage.committing, "RETRY_DELAY_S", 0)
+    lost: list[Fault] = ["before"] * (app.storage.committing.COMMIT_TRIES - 1)
     store = FaultyStore(tmp_path / "a.db", ["after", *lost])
     async with Log(store) as log:
         with pytest.raises(StoreUnavailable):
@@ -199,14 +199,14 @@ def test_pages_of_rows_keep_their_bounds(tmp_path: Path) -> None:
 async def test_a_fault_of_one_append_is_its_own_and_of_what_rests_on_it(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patches_of = app.committing.patches_of
+    patches_of = app.storage.committing.patches_of
 
     def faulty(one: Recorded[Any]) -> Any:
         if one.event.value == "poison":
             raise OverflowError("a number that no column holds")
         return patches_of(one)
 
-    monkeypatch.setattr(app.committing, "patches_of", faulty)
+    monkeypatch.setattr(app.storage.committing, "patches_of", faulty)
     results = await asyncio.gather(
         log.append(OTHER, 0, [fact("a")], "user"),
         log.append(STREAM, 0, [fact("poison")], "user"),

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from app.execute import Execute
 from app.log import Log, StoreUnavailable
 from app.mapper import GENESIS, Row, hash_of
-from app.postgres import PostgresStore, Terms, migrate
-from app.postgres.arrays import bigints, byteas, encoded, texts
-from app.postgres.bell import PAYLOAD_BYTES_MAX, payloads
-from app.postgres.inserting import Chain, chains_of
-from app.store import SCHEMA_VERSION, NewerSchema, Sealed, Unmigrated, Unusable
+from app.storage.postgres import PostgresStore, Terms, migrate
+from app.storage.postgres.arrays import bigints, byteas, encoded, texts
+from app.storage.postgres.bell import PAYLOAD_BYTES_MAX, payloads
+from app.storage.postgres.inserting import Chain, chains_of
+from app.storage.store import SCHEMA_VERSION, NewerSchema, Sealed, Unmigrated, Unusable
 from app.tail import Tail
 from app.wakeups import Wakeups
 from domain.block import BlockSettings, ChangeBlock, CreateBlock

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.integrity import rebuild_tables
+from app.storage.integrity import rebuild_tables
 from domain.agent import AgentSettings, CreateAgent
 from domain.conversation import (
     ConversationDeleted,

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import app.committing
-from app.integrity import rebuild_tables, verify_all, verify_stream
+import app.storage.committing
 from app.log import Log, StoreUnavailable, VersionConflict
 from app.mapper import Row, revive
-from app.store import Store
+from app.storage.integrity import rebuild_tables, verify_all, verify_stream
+from app.storage.store import Store
 from domain.agent import AgentChanged, AgentCreated, AgentDeleted, AgentSettings
 from domain.block import BlockChanged, BlockCreated, BlockDeleted, BlockSettings
 from domain.conversation import ConversationChanged, ConversationDeleted
@@ -124,7 +124,7 @@ def test_offsets_have_no_gaps_and_the_acknowledged_is_there_unchanged(
     rounds: Any, faults: list[Fault]
 ) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app.committing, "RETRY_DELAY_S", 0)
+        patch.setattr(app.storage.committing, "RETRY_DELAY_S", 0)
         path = Path(folder) / "a.db"
         acknowledged = asyncio.run(play(path, rounds, faults))
         store = opened(path)

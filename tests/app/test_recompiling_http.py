@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from app.search import Search
+from app.recall.search import Search
 from domain.agent import ChangeAgent
 from domain.conversation import WindowRecompiled
 from domain.streams import default_conversation

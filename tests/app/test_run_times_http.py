@@ -11,10 +11,10 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from app.integrity import rebuild_tables
 from app.log import Log
 from app.providers import ModelError
 from app.settings import load
+from app.storage.integrity import rebuild_tables
 from app.web.run_bodies import ListRuns, RunAnswer
 from app.web.runs import list_runs
 from app.web.services import Services

@@ -10,13 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.execute import Execute
-from app.integrity import rebuild_tables
-from app.lineages import parent_at
 from app.log import Log
 from app.mapper import revive
-from app.search import EXCERPT_CHARS_MAX, ITEM_CHARS_MAX, Search
-from app.search_across import SearchAcross
-from app.store import Store
+from app.recall.search import EXCERPT_CHARS_MAX, ITEM_CHARS_MAX, Search
+from app.recall.search_across import SearchAcross
+from app.storage.integrity import rebuild_tables
+from app.storage.lineages import parent_at
+from app.storage.store import Store
 from domain.content import Content, Image, Text, UrlSource
 from domain.conversation import (
     CancelRuns,

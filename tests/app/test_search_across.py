@@ -3,9 +3,9 @@
 from uuid import uuid4
 
 from app.log import Log
-from app.search import Search
-from app.search_across import STREAMS_MIN, SearchAcross
-from app.store import Store
+from app.recall.search import Search
+from app.recall.search_across import STREAMS_MIN, SearchAcross
+from app.storage.store import Store
 from domain.archive import PassageInserted
 from domain.event import Event
 from domain.streams import ARCHIVE, PASSAGE, id_of

@@ -11,16 +11,16 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from app.databases import opened
-from app.integrity import rebuild_tables
 from app.log import Log, utc_now
 from app.mapper import GENESIS, PLAIN
-from app.postgres import PostgresStore, migrate
-from app.postgres.store import MENTIONS
 from app.settings import load
-from app.sqlite import MENTIONS as MENTIONS_IN_FILE
-from app.sqlite import SQLiteStore
-from app.store import DROPPED_INDEXES, MARKS, SCHEMA_VERSION, Store
+from app.storage.databases import opened
+from app.storage.integrity import rebuild_tables
+from app.storage.postgres import PostgresStore, migrate
+from app.storage.postgres.store import MENTIONS
+from app.storage.sqlite import MENTIONS as MENTIONS_IN_FILE
+from app.storage.sqlite import SQLiteStore
+from app.storage.store import DROPPED_INDEXES, MARKS, SCHEMA_VERSION, Store
 from domain.event import Recorded
 from projections import marks
 from projections.columns import Scalar, sortable

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.log import Log
-from app.search import Search
+from app.recall.search import Search
 from app.tools import Call, ToolFailed
 from app.tools.recall import ConversationSearch, Recall
 from domain.event import Event

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from app.sqlite import SQLiteStore
-from app.store import DatabaseInUse, NewerSchema
+from app.storage.sqlite import SQLiteStore
+from app.storage.store import DatabaseInUse, NewerSchema
 
 
 def test_a_second_process_on_a_file_is_told_who_has_it(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "a.db")
-    code = f"from pathlib import Path; import app.sqlite as s; s.SQLiteStore(Path({str(tmp_path / 'a.db')!r}))"
+    code = f"from pathlib import Path; import app.storage.sqlite as s; s.SQLiteStore(Path({str(tmp_path / 'a.db')!r}))"
     second = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import app.why
-from app.integrity import rebuild_tables
+import app.recall.why
 from app.log import Log
-from app.why import EXCERPT_CHARS_MAX, Why
+from app.recall.why import EXCERPT_CHARS_MAX, Why
+from app.storage.integrity import rebuild_tables
 from domain.content import Image, UrlSource
 from domain.conversation import MessageAppended, WindowCompacted
 from domain.event import Event
@@ -140,7 +140,7 @@ async def test_words_in_one_sentence_are_preferred_to_words_anywhere(log: Log) -
 async def test_a_question_without_words_says_so(log: Log, query: str) -> None:
     await stored(log, Talk())
     answer = await asked(log, query)
-    assert (answer.verdict, answer.sentence) == ("never_said", app.why.NO_WORDS)
+    assert (answer.verdict, answer.sentence) == ("never_said", app.recall.why.NO_WORDS)
 
 
 async def test_a_long_text_is_shown_around_the_words(log: Log) -> None:
@@ -169,14 +169,14 @@ async def test_only_the_newest_of_very_many_are_looked_into(
         talk.say("tea")
     await stored(log, talk)
     assert (await asked(log, "tea")).complete
-    monkeypatch.setattr(app.why, "CHECKED_MAX", 3)
+    monkeypatch.setattr(app.recall.why, "CHECKED_MAX", 3)
     answer = await asked(log, "tea")
     assert ([one.offset for one in answer.occurrences], answer.complete) == ([6, 5, 4], False)
-    monkeypatch.setattr(app.why, "CHECKED_CHARS_MAX", 4)
+    monkeypatch.setattr(app.recall.why, "CHECKED_CHARS_MAX", 4)
     assert (await asked(log, "tea")).total == 2
-    monkeypatch.setattr(app.why, "CHECKED_MAX", 0)
+    monkeypatch.setattr(app.recall.why, "CHECKED_MAX", 0)
     answer = await asked(log, "tea")
-    assert (answer.complete, answer.sentence) == (False, app.why.OLDER)
+    assert (answer.complete, answer.sentence) == (False, app.recall.why.OLDER)
 
 
 # --- ids --------------------------------------------------------------------------------------

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from app.execute import state_at
-from app.history import Page, messages_page
-from app.lineages import Chain
+from app.history.pages import Page, messages_page
 from app.log import Log
 from app.mapper import revive
-from app.store import Store, Stretch
+from app.storage.lineages import Chain
+from app.storage.store import Store, Stretch
 from app.windows import folded, newest
 from domain.conversation import ConversationDeleted
 from domain.event import Event

@@ -594,7 +594,7 @@ async def test_a_delete_just_before_a_crash_is_honoured_after_it(tmp_path: Path)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try again soon."""
     monkeypatch.setattr("app.worker.RETRY_DELAY_S", 0.01)
-    monkeypatch.setattr("app.committing.RETRY_DELAY_S", 0.001)
+    monkeypatch.setattr("app.storage.committing.RETRY_DELAY_S", 0.001)
 
 
 @pytest.mark.usefixtures("soon")

@@ -11,11 +11,11 @@ from typing import Final
 
 from app import wiring
 from app.cli import main
-from app.databases import opened
 from app.log import Log, utc_now
 from app.settings import sqlite_path
-from app.sqlite import SQLiteStore
-from app.store import Store
+from app.storage.databases import opened
+from app.storage.sqlite import SQLiteStore
+from app.storage.store import Store
 
 SKEW_VARIABLE: Final = "CLOCK_SKEW_S"
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import httpx2
 
-from app.postgres import migrate
+from app.storage.postgres import migrate
 from tests.databases import TERMS, Cluster
 from tests.vendor import Vendor
 from tests.whole.client import client_of, facts_of, new_agent, new_conversation, of, verified

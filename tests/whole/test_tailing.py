@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from app.log import Log
-from app.postgres import PostgresStore, Terms
+from app.storage.postgres import PostgresStore, Terms
 from app.tail import Tail
 from app.wakeups import Wakeups
 from tests import examples

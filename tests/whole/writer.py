@@ -8,7 +8,7 @@ import sys
 from typing import Final
 
 from app.log import Log, VersionConflict
-from app.postgres import PostgresStore, Terms
+from app.storage.postgres import PostgresStore, Terms
 from tests import examples
 
 FACTS_AN_APPEND: Final = 10

@@ -1,0 +1,1 @@
+"""Windows compacted: planned, summarised, recorded."""

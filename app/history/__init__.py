@@ -1,0 +1,1 @@
+"""Conversations as pages and as files."""

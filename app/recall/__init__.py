@@ -1,0 +1,1 @@
+"""What was said, found again: search, the verdict on what was forgotten, requests rebuilt."""

@@ -1,0 +1,1 @@
+"""What the log asks of a database, and the two answers."""
