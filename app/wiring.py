@@ -23,7 +23,7 @@ from app.memory.embeddings import Embeddings
 from app.memory.renewing import Renewing
 from app.memory.turns import Turns
 from app.providers.catalogue import Catalogue, ProviderSettings
-from app.providers.embedding import OpenAIEmbedder
+from app.providers.embedding_vendors import OpenAIEmbedder
 from app.recall.search import Search
 from app.retries import Retries
 from app.settings import Settings

@@ -1,4 +1,4 @@
-"""OpenAI's embeddings through its SDK. Importing this takes seconds: see `embedding`."""
+"""OpenAI's embeddings through its SDK. Importing this takes seconds: see `embedding_vendors`."""
 
 from collections.abc import Sequence
 from typing import Final

@@ -10,15 +10,14 @@ import hashlib
 import importlib
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeAlias, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, cast
 
 from anyio import CancelScope
 
 from app.mcp_config import McpServer
 from app.tools import SEPARATOR, Call, Tool, ToolFailed
+from app.tools.mcp_link import Connect, Link, Listed, Lost
 from domain.content import Content, ToolSchema
 
 NAME_CHARS_MAX: Final = 64
@@ -35,45 +34,6 @@ CLOSE_S_MAX: Final = 10.0
 # What every vendor takes in a tool's name.
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]")
 logger = logging.getLogger(__name__)
-
-
-class Lost(Exception):
-    """The connection is gone. `sent` is whether a call may have reached the server before."""
-
-    def __init__(self, why: str, *, sent: bool = True) -> None:
-        super().__init__(why)
-        self.sent = sent
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A tool as its server lists it."""
-
-    name: str
-    description: str | None
-    parameters: dict[str, Any]
-    idempotent: bool
-
-
-class Link(Protocol):
-    """A connection to a server."""
-
-    @property
-    def ended(self) -> bool:
-        """Tell whether the server has gone."""
-        ...
-
-    async def listed(self) -> Sequence[Listed]:
-        """List the server's tools. Raises Lost."""
-        ...
-
-    async def call(self, name: str, arguments: dict[str, Any]) -> Content:
-        """Call a tool; being cancelled is to tell the server. Raises ToolFailed or Lost."""
-        ...
-
-
-# Connects to a server; the second argument is to be called when there may be news.
-Connect: TypeAlias = Callable[[McpServer, Callable[[], None]], AbstractAsyncContextManager[Link]]
 
 
 class McpTool:

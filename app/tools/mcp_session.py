@@ -30,7 +30,7 @@ from pydantic_core import to_json
 
 from app.mcp_config import HttpServer, McpServer, StdioServer
 from app.tools import ToolFailed
-from app.tools.mcp import Link, Listed, Lost
+from app.tools.mcp_link import Link, Listed, Lost
 from app.tools.mcp_results import content_of, words_of
 from domain.content import Content
 

@@ -14,7 +14,8 @@ from app.leases import Leases
 from app.log import Log
 from app.memory.archival import Archival
 from app.memory.embeddings import EMBEDDED_AT_ONCE, TEXT_CHARS_MAX, Embeddings
-from app.providers.embedding import EmbeddingFailed, EmbeddingRefused, OpenAIEmbedder
+from app.providers.embedding import EmbeddingFailed, EmbeddingRefused
+from app.providers.embedding_vendors import OpenAIEmbedder
 from domain.agent import AgentSettings, CreateAgent
 from domain.errors import Refused
 from domain.streams import AGENT, archive_of, derived_id

@@ -20,7 +20,8 @@ from app.mcp_config import NAME as SERVER_NAME
 from app.mcp_config import NAME_CHARS_MAX as SERVER_CHARS_MAX
 from app.mcp_config import HttpServer, McpServer, StdioServer
 from app.tools import Call, Toolbox, ToolFailed
-from app.tools.mcp import NAME_CHARS_MAX, Connection, Link, Listed, Lost, exposed
+from app.tools.mcp import NAME_CHARS_MAX, Connection, exposed
+from app.tools.mcp_link import Link, Listed, Lost
 from app.tools.mcp_results import WORDS_CHARS_MAX
 from domain.content import Content, Image, Text
 from tests import mcp_lean, mcp_server
