@@ -35,6 +35,8 @@ PAUSE_S_MAX: Final = 60.0
 ATTEMPTS_MAX: Final = 8
 # Longer than one attempt and the pause after it: taken again before each.
 LEASE_MS: Final = 90_000
+# A run that ends on another node leaves its conversation behind; what is dropped, a poll finds.
+PROMISED_MAX: Final = 10_000
 # What may pass by itself, beside the server's own errors.
 PASSING: Final = frozenset({408, 425, 429})
 OK: Final = range(200, 300)
@@ -85,7 +87,7 @@ class Callbacks:
         self._by = by
         self._due = asyncio.Event()
         # Conversations with runs queued here that are to be told of: others' ends are no news.
-        self._promised: set[str] = set()
+        self._promised: dict[str, None] = {}
         self._telling: dict[str, asyncio.Task[None]] = {}
         self._watch: asyncio.Task[None] | None = None
         # Not a client: that one keeps cookies, by address, and logs URLs with their queries.
@@ -116,10 +118,15 @@ class Callbacks:
         """Look at once if it may matter; what was promised elsewhere is found by the next poll."""
         for row in rows:
             if row.topic == "run.queued" and _CALLBACK in row.state:
-                self._promised.add(stream)
+                self._promise(stream)
             elif row.topic == "run.finished" and stream in self._promised:
-                self._promised.discard(stream)
+                del self._promised[stream]
                 self._due.set()
+
+    def _promise(self, stream: str) -> None:
+        self._promised[stream] = None
+        if len(self._promised) > PROMISED_MAX:
+            del self._promised[next(iter(self._promised))]
 
     async def _begin(self) -> None:
         """Begin to tell of what is due and not being told of."""

@@ -80,18 +80,27 @@ class Execute:
     async def __call__(self, stream: str, command: Command, by: str) -> list[Recorded[Any]]:
         """Have `command` decided and its facts stored; give them, [] if there was nothing to do.
 
-        A yes may rest on a state that others have left behind: then its append loses. A no may not.
         Raises what `decide` raises, StoreUnavailable, or TooMuchContention.
+        """
+        return await self._carry_out(stream, command, by)
+
+    async def _carry_out(
+        self, stream: str, command: Command, by: str, seed: Conversation | None = None
+    ) -> list[Recorded[Any]]:
+        """Have a command decided, that which begins a fork on its `seed`, and its facts stored.
+
+        A yes may rest on a state that others have left behind: then its append loses. A no may not.
         """
         newest = self._log.store.exclusive
         for attempt in range(TRIES_MAX):
             try:
                 if attempt >= LOCKED_FROM_TRY and not self._log.store.exclusive:
-                    return await self._under_lock(stream, command, by)
+                    return await self._under_lock(stream, command, by, seed)
                 head = await self._head(stream, newest=newest)
-                refusal, events = _decided(stream, head.state, command)
+                state = _onto(head, seed)
+                refusal, events = _decided(stream, state, command)
                 if events:
-                    return await self._append(stream, head, events, by)
+                    return await self._append(stream, head, state, events, by)
             except VersionConflict:
                 newest = True
                 continue
@@ -170,10 +179,7 @@ class Execute:
         Raises what `decide` raises, StoreUnavailable, or TooMuchContention.
         """
         seed = seed_of(await self._parents_state(parent), parent)
-        known = self._heads.get(stream)
-        if known is None or known.version == 0:
-            self._remember(stream, Head(0, seed))
-        return await self(stream, command, by)
+        return await self._carry_out(stream, command, by, seed)
 
     async def _parents_state(self, parent: Parent) -> Conversation:
         head = self._heads.get(parent.conversation_id)
@@ -182,10 +188,10 @@ class Execute:
         return await self.conversation_at(parent.conversation_id, parent.at)
 
     async def _append(
-        self, stream: str, head: Head, events: Sequence[Any], by: str
+        self, stream: str, head: Head, state: Any, events: Sequence[Any], by: str
     ) -> list[Recorded[Any]]:
-        decider = DECIDERS[kind_of(stream)]
-        expected, state = head.version, head.state
+        """Append what was decided on `state`: the head's, but where a fork begins."""
+        decider, expected = DECIDERS[kind_of(stream)], head.version
         for version, event in enumerate(events, start=expected + 1):
             state = decider.evolve(state, event, version)
         if head.settled:
@@ -199,7 +205,9 @@ class Execute:
             self._go_back(stream, head)
             raise
 
-    async def _under_lock(self, stream: str, command: Command, by: str) -> list[Recorded[Any]]:
+    async def _under_lock(
+        self, stream: str, command: Command, by: str, seed: Conversation | None
+    ) -> list[Recorded[Any]]:
         """Decide where nobody can come first: else a busy writer elsewhere may do so every time."""
         cached = self._heads.get(stream)
         base = cached.stored if cached is not None and cached.stored is not None else None
@@ -207,6 +215,7 @@ class Execute:
 
         def decide(version: int) -> Sequence[Any]:
             _fold_on(self._log.store, stream, head, version)
+            head.state = _onto(head, seed)
             refusal, events = _decided(stream, head.state, command)
             if refusal is not None:
                 raise refusal
@@ -292,6 +301,11 @@ class Execute:
             del self._heads[stream]
         else:
             self._heads[stream] = Head(*head.stored, stored=head.stored)
+
+
+def _onto(head: Head, seed: Conversation | None) -> Any:
+    """Give the state that a command is decided on: no cache holds a fork's seed before it begins."""
+    return head.state if seed is None or head.version else seed
 
 
 def _decided(stream: str, state: Any, command: Command) -> tuple[DomainError | None, Sequence[Any]]:

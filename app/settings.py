@@ -75,7 +75,7 @@ def _handle(handle: str) -> str:
 
 
 def _embedding_handle(handle: str, info: ValidationInfo) -> str:
-    if not _handle(handle).startswith("openai/"):
+    if not handle.startswith("openai/") or handle == "openai/":
         raise ValueError("must be openai/model, which any server of OpenAI's protocol can answer")
     if info.data.get("openai_api_key") is None and info.data.get("openai_base_url") is None:
         raise ValueError("needs OPENAI_API_KEY, or OPENAI_BASE_URL where no key is wanted")

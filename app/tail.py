@@ -43,7 +43,15 @@ class _Channel:
         self._bytes = 0
 
     def push(self, rows: list[Row]) -> None:
-        """Take in rows; a ring has no holes and goes on at its end."""
+        """Take in what is not known already; a ring has no holes and goes on at its end.
+
+        A commit may be read, with what came after it, before this process is told of it: the end
+        does not go back, or who has not read so far would never hear of the rest.
+        """
+        if rows[0].version <= self.head:
+            rows = [row for row in rows if row.version > self.head]
+            if not rows:
+                return
         if rows[0].version != self.head + 1:
             # Another process has appended, or an outcome was unknown.
             self._rows.clear()
@@ -55,12 +63,6 @@ class _Channel:
         self.head = rows[-1].version
         self._known = max(self._known, self.head)
         self.wake()
-
-    def offer(self, rows: list[Row]) -> None:
-        """Take in rows that were read, unless they are known already."""
-        newer = [row for row in rows if row.version > self.head]
-        if newer:
-            self.push(newer)
 
     def hear(self, version: int | None = None) -> None:
         """Note that the stream has grown, to `version` if that is known."""
@@ -172,7 +174,7 @@ class Follower:
             rows = await self._page()
             self._read(news, rows)
             if rows and len(rows) < PAGE_ROWS:
-                self._channel.offer(rows)  # so that nobody reads again to learn that it is the end
+                self._channel.push(rows)  # so that nobody reads again to learn that it is the end
         elif not rows and self._news != news:
             rows = await self._shared(news)
         if rows:
@@ -199,7 +201,8 @@ class Follower:
                 rows = await self._page()
                 if len(rows) < PAGE_ROWS:
                     channel.news_read = read
-                channel.offer(rows)
+                if rows:
+                    channel.push(rows)
             self._read(news, rows)
         return rows
 

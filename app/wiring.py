@@ -137,6 +137,8 @@ def services_of(settings: Settings, log: Log, catalogue: Catalogue | None = None
     conditions = Conditions(execute, catalogue, toolbox)
     renewing = Renewing(execute, windows)
     listener = Listener(silence_s=settings.model_timeout_s, reply_s=settings.reply_timeout_s)
+    summariser = Summariser(catalogue, listener, Retries(settings.model_retry_pause_s))
+    percentage = settings.sliding_window_percentage
     return Services(
         settings=settings,
         log=log,
@@ -149,13 +151,7 @@ def services_of(settings: Settings, log: Log, catalogue: Catalogue | None = None
         conditions=conditions,
         listener=listener,
         compactor=Compactor(
-            log,
-            execute,
-            windows,
-            conditions,
-            Summariser(catalogue, listener, Retries(settings.model_retry_pause_s)),
-            node=settings.node,
-            percentage=settings.sliding_window_percentage,
+            log, execute, windows, conditions, summariser, node=settings.node, percentage=percentage
         ),
         archival=archival,
         consolidating=Consolidating(

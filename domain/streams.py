@@ -8,6 +8,9 @@ from uuid import UUID
 # RFC 9562 version 4, in lower case: the only form of id on the wire.
 _UUID4: Final = "[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 
+# More than any stream will hold, and within a database's 64-bit integers.
+VERSION_MAX: Final = 2**62
+
 CONVERSATION: Final = "conv"
 AGENT: Final = "agent"
 BLOCK: Final = "block"

@@ -35,6 +35,5 @@ for said in client.conversations.messages.list("default", agent_id=agent_id, ord
 answer = client.agents.messages.create(agent_id, input="Thank you. And back?")
 print("it goes on:", answer.messages[-1].content)
 
-audit = f"{BASE}/v1/conversations/conv-{agent_id.removeprefix('agent-')}"
-why = httpx2.get(f"{audit}/why", params={"q": "hut key"}).json()
+why = httpx2.get(f"{BASE}/v1/conversations/{agent_id}/why", params={"q": "hut key"}).json()
 print(why["verdict"], "-", why["sentence"])

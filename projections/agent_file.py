@@ -1,8 +1,9 @@
 """Agents as a file: the `.af` form of JSON, in which they are moved from one server to another.
 
-A file names what is in it by ids of its own (`agent-0`, `block-1`, `message-2`). What the form has no
-place for is under the key `everlog`: an agent's other conversations and its archive, how its memory is
-consolidated, and which reply broke off. Readers that do not know the key pass over it, as this one does with keys it does not know.
+A file names what is in it by ids of its own (`agent-0`, `block-1`, `message-2`). What the form has
+no place for is under the key `everlog`: an agent's other conversations and its archive, how its
+memory is consolidated, and which reply broke off. Readers that do not know the key pass over it, as
+this one does with keys it does not know.
 """
 
 from collections.abc import Iterable
@@ -230,10 +231,7 @@ class FileSleeptime(Read):
 
 
 class AgentRemarks(Read):
-    """What the form has no place for.
-
-    An agent's other conversations, its archive, and how its memory is consolidated.
-    """
+    """What the form has no place for: other conversations, the archive, how memory is consolidated."""
 
     sleeptime: FileSleeptime | None = None
     conversations: Annotated[tuple[FileConversation, ...], Field(max_length=CONVERSATIONS_MAX)] = ()

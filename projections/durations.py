@@ -19,10 +19,10 @@ def nanoseconds(time: timedelta) -> int:
 
 @dataclass(frozen=True, slots=True)
 class StepTimes:
-    """When a step began, when its model's reply was at its end, and its tools at work until when.
+    """When a step began, when its model had replied, and when the last of its calls had returned.
 
-    `running` are the calls that the server is at, each with the moment since which; `tools` is how
-    long it was at others, None before it ran one. A reply whose end nobody saw is `lost`.
+    `running` are the calls that the server is at, each with its beginning; `tools` is how long it
+    was at those that are over, None if there are none. A reply whose end nobody saw is `lost`.
     """
 
     began: datetime | None = None

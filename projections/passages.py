@@ -129,11 +129,16 @@ def passage_of(row: dict[str, Any]) -> Passage:
 
 def zone_of(name: str | None) -> tzinfo:
     """Give a time zone by its name; UTC for one that is not known here."""
+    return UTC if name is None else known_zone(name) or UTC
+
+
+def known_zone(name: str) -> tzinfo | None:
+    """Give a time zone by its name, None for one that is not known here."""
     try:
-        return UTC if name is None else ZoneInfo(name)
+        return ZoneInfo(name)
     # Not known, no name of a zone at all, or a folder or file that is not to be read.
     except (KeyError, ValueError, OSError):
-        return UTC
+        return None
 
 
 def since_of(text: str, zone: tzinfo) -> datetime:

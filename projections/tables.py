@@ -14,11 +14,12 @@ from typing import Final, LiteralString
 class Table:
     """A read table: column names with `text` or `bigint`, the key's columns first.
 
-    `partial` are columns with an index of the rows of which a condition is true: a query must have its
-    very words. `long` are columns with an index for equality alone, as their values may be too large for an
-    ordered one. `searched` is a column of words with spaces between, by each of which rows are found; its table is
-    keyed by (stream, version). A patch gives the columns in `clocked` as milliseconds from now, by the
-    database's clock. A table that is not `rebuilt` says something of the present, which no fact knows.
+    `partial` are columns with an index of the rows of which a condition is true: a query must have
+    its very words. `long` are columns with an index for equality alone, as their values may be too
+    large for an ordered one. `searched` is a column of words with spaces between, by each of which
+    rows are found; its table is keyed by (stream, version). A patch gives the columns in `clocked` as
+    milliseconds from now, by the database's clock. A table that is not `rebuilt` says something of
+    the present, which no fact knows.
     """
 
     name: str

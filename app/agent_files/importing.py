@@ -19,6 +19,7 @@ from app.log import Log, utc_now
 from app.mapper import revive
 from app.memory.blocks import versions_of
 from app.providers.catalogue import Resolved
+from app.storage.store import question_marks
 from app.windows import Windows
 from domain.agent import AgentCreated, AgentSettings, CreateAgent
 from domain.archive import TAGS_TOGETHER_MAX, InsertPassage
@@ -261,8 +262,8 @@ class AgentImporter:
         """Put in those that are missing; of all but the newest ones only the read table knows."""
         ids = [one.passage_id for one in commands]
         rows = await self._log.query(
-            "SELECT passage_id FROM passages WHERE archive_id = ? "  # noqa: S608 - only marks
-            f"AND passage_id IN ({', '.join('?' * len(ids))})",
+            "SELECT passage_id FROM passages WHERE archive_id = ? "  # noqa: S608 - only question marks
+            f"AND passage_id IN ({question_marks(ids)})",
             (stream, *ids),
         )
         known = {row["passage_id"] for row in rows}

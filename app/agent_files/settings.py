@@ -151,7 +151,7 @@ class Conversion:
         return initial(handle, wanted, self.percentage).model_dump()
 
     def _sleeptime(self, place: str, sent: FileSleeptime) -> Sleeptime:
-        """Take over how memory is consolidated; by the agent's new model if its own is not to be had."""
+        """Take over how memory is consolidated, if need be by the agent's new model."""
         at = f"{place}.everlog.sleeptime.model"
         given = sent.model_dump()
         if self.wishes.model is not None and not self._is_known(sent.model):

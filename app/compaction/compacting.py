@@ -33,6 +33,8 @@ FALLBACKS: Final[dict[CompactionMode, tuple[CompactionMode, ...]]] = {
 }
 # A summary this short (in tokens) is never too long, whatever it stands for.
 SHORT: Final = 200
+# No estimate is twice what a vendor counts (`python -m benchmarks.estimating`).
+HOPELESS: Final = 2
 CLIPPED: Final = "... [summary truncated to fit]"
 
 
@@ -144,11 +146,20 @@ async def _tried(
     attempt = Attempt(mode=mode, goal=plan.goal, tries=plan.tries)
     if isinstance(plan, NoPlan):
         return None, _failed(attempt, plan.failure, plan.words)
+    if _hopeless(task, plan):
+        words = f"what has to stay is some {plan.scaled(plan.size_kept)} tokens of {task.context_window}"
+        return None, _failed(attempt, "not_smaller", words)
     try:
         said = await summariser.summary_of(task.window, plan, settings, task.own)
     except SummaryFailed as error:
         return None, _failed(_asked(attempt, error.said), error.reason, error.detail)
     return await asyncio.to_thread(_judged, task, settings, plan, said, _asked(attempt, said))
+
+
+def _hopeless(task: Task, plan: Plan) -> bool:
+    """Tell whether what has to stay is too much alone: then nothing is evicted for it in vain."""
+    most = HOPELESS * task.context_window
+    return task.trigger == "context_window_exceeded" and 0 < most < plan.scaled(plan.size_kept)
 
 
 def in_mode(settings: CompactionSettings, mode: CompactionMode) -> CompactionSettings:

@@ -1,7 +1,7 @@
 """Reads conversations out of a database as the lines of a file; blocks, so no loop is held by it."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from typing import Any
 
 from app.history.pages import BEGIN, Listed, listed_in
 from app.mapper import revive
@@ -15,8 +15,6 @@ from domain.event import Decider
 from domain.streams import CONVERSATION, kind_of
 from projections.interchange import AgentDescribed, HeaderLine, Line
 from projections.transcribing import Transcript, described, header_of
-
-NOTHING_HIDDEN: Final[frozenset[str]] = frozenset()
 
 
 def conversations_in(store: Store) -> Iterator[tuple[str, int]]:

@@ -1,23 +1,24 @@
 """Who has what was said: the conversation in which it was said, and the forks that inherited it.
 
 A message is stored in one stream and never copied. It is there, once, for as long as some living
-conversation lists it. It counts as said where it was said; if that is deleted, or lists it no more, as
-said in the fork that has the most of that stream, of several in the nearest and then the oldest.
+conversation lists it. It counts as said where it was said; if that is deleted, or lists it no more,
+as said in the fork that has the most of that stream, of several in the nearest and then the oldest.
 
 Every call blocks, so it runs in a reader's thread.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from heapq import nlargest
 from typing import Any, Final, NamedTuple
 
 from app.history.pages import Listed, Page, listed_in, page_in
 from app.storage.lineages import Chain
-from app.storage.store import VERSION_MAX, Store
+from app.storage.store import VERSION_MAX, Store, question_marks
 from projections.wire import Message
 
 READ_AT_ONCE: Final = 100
-# Of more forks than so many in one generation, those that have the most are known.
+# Of more forks of a stream than so many, or in one generation, those that have the most are known.
 FORKS_MAX: Final = 1000
 
 # Nothing in it refers to the row around it, so a distributed database finds it out beforehand.
@@ -148,8 +149,8 @@ class Holders:
         for start in range(0, len(unknown), READ_AT_ONCE):
             some = unknown[start : start + READ_AT_ONCE]
             rows = self._store.query(
-                "SELECT conversation_id, deleted, hidden FROM conversations "  # noqa: S608 - only marks
-                f"WHERE conversation_id IN ({_marks(some)})",
+                "SELECT conversation_id, deleted, hidden FROM conversations "  # noqa: S608 - only question marks
+                f"WHERE conversation_id IN ({question_marks(some)})",
                 some,
             )
             self._counted |= dict.fromkeys(some, False)
@@ -161,7 +162,8 @@ class Holders:
         if not streams:
             return
         rows = self._store.query(
-            f"SELECT DISTINCT parent_id FROM conversations WHERE parent_id IN ({_marks(streams)})",  # noqa: S608
+            "SELECT DISTINCT parent_id FROM conversations "  # noqa: S608 - only question marks
+            f"WHERE parent_id IN ({question_marks(streams)})",
             streams,
         )
         forked = {row["parent_id"] for row in rows}
@@ -210,7 +212,8 @@ class Holders:
                 upto[fork_id] = above[row["parent_id"]] if above else row["parent_at"]
                 if self._counts(row):
                     found.append((-upto[fork_id], depth, row["created_at"], fork_id))
-            rows, depth = self._forked([*upto]), depth + 1
+            most = nlargest(FORKS_MAX, upto, key=upto.__getitem__)
+            rows, depth = self._forked(most), depth + 1
         return [Having(fork_id, -first) for first, _, _, fork_id in sorted(found)]
 
     def _forked(self, streams: Sequence[str]) -> list[dict[str, Any]]:
@@ -219,14 +222,10 @@ class Holders:
         for start in range(0, len(streams), READ_AT_ONCE):
             some = streams[start : start + READ_AT_ONCE]
             rows += self._store.query(
-                "SELECT conversation_id, parent_id, parent_at, created_at, deleted, hidden "  # noqa: S608 - only marks
-                f"FROM conversations WHERE parent_id IN ({_marks(some)}) "
+                "SELECT conversation_id, parent_id, parent_at, created_at, deleted, hidden "  # noqa: S608 - only question marks
+                f"FROM conversations WHERE parent_id IN ({question_marks(some)}) "
                 f"AND (deleted = 0 OR {_FORKED}) "
                 "ORDER BY parent_at DESC, created_at, conversation_id LIMIT ?",
                 (*some, FORKS_MAX),
             )
         return rows
-
-
-def _marks(values: Sequence[object]) -> str:
-    return ", ".join("?" * len(values))

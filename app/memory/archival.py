@@ -12,7 +12,7 @@ from app.log import Log
 from app.memory.embeddings import Asked, Embeddings, nearest
 from app.providers.embedding import Embedder
 from app.ranking import StreamTexts, ranking_of
-from app.storage.store import Store
+from app.storage.store import Store, question_marks
 from domain.archive import DeleteArchive, DeletePassage, InsertPassage, InsertPassages
 from domain.errors import NotFound
 from domain.run import Cause
@@ -257,7 +257,7 @@ class _Archive:
         if not ids:
             return []
         conditions = Conditions(self.stream, deleted=True)
-        conditions.add(f"p.passage_id IN ({', '.join('?' * len(ids))})", *ids)
+        conditions.add(f"p.passage_id IN ({question_marks(ids)})", *ids)
         rows = self.store.query(conditions.sql, conditions.params)
         return sorted(map(passage_of, rows), key=lambda one: ids.index(one.passage_id))
 
@@ -311,7 +311,7 @@ class _Archive:
 
     def passages(self, versions: Sequence[int], wanted: Wanted) -> dict[int, Passage]:
         conditions = Conditions(self.stream, wanted)
-        conditions.add(f"p.version IN ({', '.join('?' * len(versions))})", *versions)
+        conditions.add(f"p.version IN ({question_marks(versions)})", *versions)
         rows = self.store.query(conditions.sql, conditions.params)
         return {row["version"]: passage_of(row) for row in rows}
 

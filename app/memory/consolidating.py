@@ -8,8 +8,7 @@ import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from app.conditions import Conditions
 from app.execute import Execute
@@ -69,17 +68,8 @@ MOVED: Final = "The block was changed by somebody else meanwhile, so this is onl
 class Archive(Protocol):
     """Where memories are kept."""
 
-    async def insert(  # noqa: PLR0913 - what a passage is, each of it by name
-        self,
-        agent_id: str,
-        text: str,
-        *,
-        tags: Sequence[str] = (),
-        created_at: datetime | None = None,
-        metadata: dict[str, Any] | None = None,
-        cause: Cause | None = None,
-        key: str | None = None,
-        by: str,
+    async def insert(  # noqa: PLR0913 - what a memory is, each of it by name
+        self, agent_id: str, text: str, *, tags: Sequence[str], cause: Cause, key: str, by: str
     ) -> object:
         """Put a text into an agent's archive; the same `key` puts it there once."""
         ...

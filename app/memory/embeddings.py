@@ -14,7 +14,7 @@ from app.leases import Leases
 from app.log import Log, StoreUnavailable
 from app.mapper import Row
 from app.providers.embedding import Embedder, EmbeddingFailed, EmbeddingRefused
-from app.storage.store import VERSION_MAX, Store
+from app.storage.store import VERSION_MAX, Store, question_marks
 from domain.streams import ARCHIVE, kind_of
 from projections.columns import Scalar
 from projections.passages import Conditions, Wanted
@@ -37,7 +37,7 @@ SILENCE_S: Final = 30.0
 PAUSE_S: Final = 1.0
 PAUSE_S_MAX: Final = 60.0
 LEASE_MS: Final = 120_000
-# An archive that another node is at is looked at again: that one may have looked before the newest came.
+# An archive that another node is at is looked at again: that one may have missed the newest.
 TAKEN_PAUSE_S: Final = 5.0
 
 logger = logging.getLogger(__name__)
@@ -195,9 +195,9 @@ class Embeddings:
         )
 
     async def _embed(self, archive_id: str, versions: Sequence[int]) -> None:
-        marks = ", ".join("?" * len(versions))
+        marks = question_marks(versions)
         rows = await self._log.query(
-            "SELECT p.passage_id, p.version, substr(t.text, 1, ?) AS text FROM passages AS p "  # noqa: S608 - only marks
+            "SELECT p.passage_id, p.version, substr(t.text, 1, ?) AS text FROM passages AS p "  # noqa: S608 - only question marks
             "JOIN texts AS t ON t.stream = p.archive_id AND t.version = p.version "
             f"WHERE p.archive_id = ? AND p.version IN ({marks}) AND t.version IN ({marks}) "
             "ORDER BY p.version DESC",
@@ -265,9 +265,9 @@ def _vectors(
 ) -> list[tuple[int, Vector]]:
     if not versions:
         return []
-    marks = ", ".join("?" * len(versions))
+    marks = question_marks(versions)
     rows = store.query(
-        "SELECT version, vector FROM embeddings WHERE archive_id = ? AND space = ? "  # noqa: S608 - only marks
+        "SELECT version, vector FROM embeddings WHERE archive_id = ? AND space = ? "  # noqa: S608 - only question marks
         f"AND version IN ({marks})",
         (archive_id, space, *versions),
     )

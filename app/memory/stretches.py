@@ -36,6 +36,6 @@ def stretch_at(store: Store, stream: str, after: int, at: int) -> Stretch:
 
 
 def chars_max(context_window: int) -> int:
-    """Tell how many characters of a stretch a model is shown; its window is in tokens, 0 if unknown."""
+    """Tell how many characters a model is shown; its window is in tokens, 0 if nobody knows."""
     chars = int((context_window or CONTEXT_WINDOW) * CHARS_PER_TOKEN)
     return min(max(chars, TRANSCRIPT_CHARS_MIN), TRANSCRIPT_CHARS_MAX)

@@ -121,7 +121,7 @@ class _Pasts:
         return [one for one in order if one[0] in possible]
 
     def _texts(self, streams: Sequence[str]) -> Iterator[Text]:
-        """Give what of conversations can be found, so much between two that they are not neighbours."""
+        """Give what can be found, so much between two conversations that none is near another."""
         for stream in streams:
             yield from ((stream, version) for version in self._had(stream))
             yield from ((stream, -number) for number, _ in enumerate(NEARNESS, 1))
@@ -165,7 +165,7 @@ class _Pasts:
         one = "(texts.stream = ? AND texts.version = ?)"
         params: list[Scalar] = [each for text in texts for each in text]
         rows = self.store.query(
-            "SELECT texts.*, conversations.agent_id FROM texts JOIN conversations "  # noqa: S608 - only marks
+            "SELECT texts.*, conversations.agent_id FROM texts JOIN conversations "  # noqa: S608 - only question marks
             "ON conversations.conversation_id = texts.stream "
             f"WHERE texts.kind = 'words' AND ({' OR '.join([one] * len(texts))})",
             params,

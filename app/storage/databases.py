@@ -22,7 +22,7 @@ def store_at(url: str, terms: Terms) -> Store:
     if path is not None:
         return SQLiteStore(path)
     # Whoever serves a file need not hold its driver in memory.
-    from app.storage.postgres import PostgresStore  # noqa: PLC0415
+    from app.storage.postgres import PostgresStore  # noqa: PLC0415 - as above
 
     return PostgresStore(url, terms)
 

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any, Final
 
 from app.mapper import Row, hash_of, revive
-from app.storage.store import VERSION_MAX, Pieces, Store
+from app.storage.store import VERSION_MAX, Pieces, Store, question_marks
 from domain.conversation import ConversationStarted, Lineage, Parent
 from domain.event import Recorded
 from domain.streams import system_message_id
@@ -221,7 +221,7 @@ def _located(store: Store, stream: str, ids: Sequence[str]) -> Iterator[tuple[st
         some = ids[start : start + READ_AT_ONCE]
         params: list[Scalar] = [stream, *some]
         rows = store.query(
-            f"SELECT id, version FROM locators WHERE stream = ? AND id IN ({_marks(some)})",  # noqa: S608 - only marks
+            f"SELECT id, version FROM locators WHERE stream = ? AND id IN ({question_marks(some)})",  # noqa: S608 - only question marks
             params,
         )
         yield from ((row["id"], row["version"]) for row in rows)
@@ -233,7 +233,7 @@ def _texts(
     for start in range(0, len(versions), READ_AT_ONCE):
         some = versions[start : start + READ_AT_ONCE]
         yield from store.query(
-            f"SELECT {columns} FROM texts WHERE stream = ? AND version IN ({_marks(some)})",  # noqa: S608 - only marks
+            f"SELECT {columns} FROM texts WHERE stream = ? AND version IN ({question_marks(some)})",  # noqa: S608 - only question marks
             [stream, *some],
         )
 
@@ -244,11 +244,7 @@ def _texts_of(store: Store, stream: str, items: Sequence[int]) -> Iterator[int]:
     for start in range(0, len(ordered), ITEMS_AT_ONCE):
         some = ordered[start : start + ITEMS_AT_ONCE]
         rows = store.query(
-            f"SELECT version FROM texts WHERE stream = ? AND version >= ? AND place IN ({_marks(some)})",  # noqa: S608 - only marks
+            f"SELECT version FROM texts WHERE stream = ? AND version >= ? AND place IN ({question_marks(some)})",  # noqa: S608 - only question marks
             (stream, some[0], *some),
         )
         yield from (row["version"] for row in rows)
-
-
-def _marks(values: Sequence[object]) -> str:
-    return ", ".join("?" * len(values))

@@ -33,12 +33,14 @@ from app.storage.store import (
     NewerSchema,
     Pieces,
     Sealed,
-    Stretch,
+    Unusable,
+    question_marks,
 )
+from domain.conversation import Stretch
 from projections.columns import Scalar
 from projections.patches import Patch
 from projections.search_ranks import Mention, Posting
-from projections.tables import TABLES
+from projections.tables import TABLES, UNFINISHED
 
 _LOG_SCHEMA: Final = (
     "CREATE TABLE IF NOT EXISTS stored_events (originator_id TEXT NOT NULL, "
@@ -73,7 +75,7 @@ _SAID: Final = "SELECT group_concat(version) FROM texts WHERE stream = ? AND ver
 _UNATTENDED: Final = (
     "SELECT DISTINCT runs.conversation_id FROM runs "  # noqa: S608 - our own words
     "LEFT JOIN leases ON leases.work = runs.conversation_id "
-    "WHERE runs.status IN ('created', 'running') "
+    f"WHERE {UNFINISHED} "
     f"AND coalesce(leases.expires_at, 0) <= {NOW} AND runs.conversation_id > ? "
     "ORDER BY runs.conversation_id LIMIT ?"
 )
@@ -84,8 +86,8 @@ _TAKE: Final = (
     f"WHERE leases.holder = excluded.holder OR leases.expires_at <= {NOW}"
 )
 # One that lapsed and that nobody took is still ours.
-_RENEW: Final = f"UPDATE leases SET expires_at = {NOW} + ? WHERE work = ? AND holder = ?"  # noqa: S608
-_FREE: Final = f"SELECT 1 FROM leases WHERE work = ? AND holder <> ? AND expires_at > {NOW}"  # noqa: S608
+_RENEW: Final = f"UPDATE leases SET expires_at = {NOW} + ? WHERE work = ? AND holder = ?"  # noqa: S608 - our own words
+_FREE: Final = f"SELECT 1 FROM leases WHERE work = ? AND holder <> ? AND expires_at > {NOW}"  # noqa: S608 - our own words
 
 
 class _Pool(SQLiteConnectionPool):
@@ -114,8 +116,9 @@ class SQLiteStore(SQLiteAggregateRecorder):
     bell: None = None
 
     def __init__(self, path: Path) -> None:
-        """Open or create the file. Raises DatabaseInUse or NewerSchema."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Open or create the file. Raises Unusable where there is no directory for it, or its kinds."""
+        if not path.parent.is_dir():
+            raise Unusable(f"There is no directory {path.parent} for the database; make it first.")
         self.path = path
         self._lock = self._own()
         self.outdated = False
@@ -189,8 +192,8 @@ class SQLiteStore(SQLiteAggregateRecorder):
 
     def heads(self, streams: Sequence[str]) -> dict[str, int]:
         """Give the last versions of those of the streams that exist."""
-        marks = ", ".join("?" * len(streams))
-        sql = f"SELECT id, head FROM streams WHERE id IN ({marks})"  # noqa: S608 - only marks
+        marks = question_marks(streams)
+        sql = f"SELECT id, head FROM streams WHERE id IN ({marks})"  # noqa: S608 - only question marks
         return {row["id"]: row["head"] for row in self.query(sql, streams)}
 
     def read(  # noqa: PLR0913 - the bounds of a page
@@ -213,7 +216,7 @@ class SQLiteStore(SQLiteAggregateRecorder):
 
     def pieces(self, stream: str, pieces: Pieces, topics: Collection[str]) -> list[Row]:
         """Read the facts of some types in pieces of a stream, in order; deltas are no facts."""
-        wanted = f"{_SELECT}{_NO_DELTAS}AND topic IN ({', '.join('?' * len(topics))}) "
+        wanted = f"{_SELECT}{_NO_DELTAS}AND topic IN ({question_marks(topics)}) "
         rows: list[Row] = []
         with self._reading() as c:
             for after, upto in pieces:
@@ -225,7 +228,7 @@ class SQLiteStore(SQLiteAggregateRecorder):
         self, stretches: Sequence[Stretch], *, topics: Collection[str] = (), limit: int = -1
     ) -> list[list[Row]]:
         """Read of each stretch the first rows of some types, or of all, in order; -1 is no limit."""
-        wanted = f"AND topic IN ({', '.join('?' * len(topics))}) " if topics else ""
+        wanted = f"AND topic IN ({question_marks(topics)}) " if topics else ""
         sql = f"{_SELECT}{wanted}ORDER BY originator_version LIMIT ?"
         found: list[list[Row]] = []
         with self._reading() as c:

@@ -1,17 +1,17 @@
 """What the log asks of a database: one small strategy per engine, and nothing else knows which."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, LiteralString, NamedTuple, Protocol, TypeAlias
 
 from app.mapper import Row
+from domain.conversation import Stretch
+from domain.streams import VERSION_MAX
 from projections.columns import Scalar
 from projections.patches import Patch
 from projections.search_ranks import Mention, Posting
 
-# More than any stream will hold, and within a database's 64-bit integers.
-VERSION_MAX: Final = 2**62
 # The form of the read tables; those of an older one are written again from the log.
 SCHEMA_VERSION: Final = 6
 # Facts that change which messages are in the window or what is in its place: an index has them. A
@@ -54,14 +54,6 @@ class NewerSchema(Unusable):
 
 class Unmigrated(Unusable):
     """The database has no tables of ours, or older ones."""
-
-
-class Stretch(NamedTuple):
-    """Part of a stream: what is in it has `after < version <= upto`."""
-
-    stream: str
-    after: int = 0
-    upto: int = VERSION_MAX
 
 
 class Sealed(NamedTuple):
@@ -251,3 +243,8 @@ class Store(Protocol):
     def close(self) -> None:
         """Close the connections."""
         ...
+
+
+def question_marks(values: Sized) -> str:
+    """Write a mark for each value that a statement names with `IN`."""
+    return ", ".join("?" * len(values))

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from domain.content import Content, ToolSchema
 from domain.run import OfferedTool
@@ -78,8 +78,8 @@ class Source(Protocol):
         ...
 
 
-SEPARATOR = "__"
-SOURCE_WAIT_S = 5.0
+SEPARATOR: Final = "__"
+SOURCE_WAIT_S: Final = 5.0
 
 
 class Toolbox:

@@ -23,7 +23,7 @@ class DemoCount:
         },
     )
 
-    async def run(self, arguments: dict[str, Any], call: Call) -> str:  # noqa: ARG002
+    async def run(self, arguments: dict[str, Any], call: Call) -> str:  # noqa: ARG002 - what tools are given
         """Count."""
         text = arguments.get("text")
         if not isinstance(text, str):
@@ -45,7 +45,7 @@ class DemoWait:
         },
     )
 
-    async def run(self, arguments: dict[str, Any], call: Call) -> str:  # noqa: ARG002
+    async def run(self, arguments: dict[str, Any], call: Call) -> str:  # noqa: ARG002 - what tools are given
         """Wait."""
         seconds = arguments.get("seconds")
         if not isinstance(seconds, int | float) or not 0 <= seconds <= WAIT_S_MAX:

@@ -50,7 +50,7 @@ class McpTool:
         self.listed_name = listed.name
         self._connection = connection
 
-    async def run(self, arguments: dict[str, Any], call: Call) -> Content:  # noqa: ARG002
+    async def run(self, arguments: dict[str, Any], call: Call) -> Content:  # noqa: ARG002 - what tools are given
         """Call it."""
         return await self._connection.call(self, arguments)
 

@@ -11,13 +11,13 @@ from typing import Any, Final, Protocol, cast, get_args
 from app.tools import Call, ToolFailed
 from app.tools.arguments import whole_number
 from domain.content import ToolSchema
+from domain.streams import VERSION_MAX
 from projections.search_answers import Item, Only, SearchAnswer
 from projections.search_questions import QUESTION_CHARS_MAX
 from projections.search_texts import Role
 
 FOUND_DEFAULT, FOUND_MAX = 5, 20
 NEIGHBOURS_DEFAULT, NEIGHBOURS_MAX = 2, 10
-OFFSET_MAX: Final = 2**62
 ROLES: Final = get_args(Role)
 DATE: Final = "a date such as 2026-01-31, or a moment such as 2026-01-31T18:30:00Z"
 
@@ -138,7 +138,7 @@ class Recall:
 
     async def run(self, arguments: dict[str, Any], call: Call) -> str:
         """Read."""
-        offset = whole_number(arguments, "offset", -OFFSET_MAX, OFFSET_MAX, bounds="")
+        offset = whole_number(arguments, "offset", -VERSION_MAX, VERSION_MAX, bounds="")
         before = whole_number(arguments, "before", 0, NEIGHBOURS_MAX, default=NEIGHBOURS_DEFAULT)
         after = whole_number(arguments, "after", 0, NEIGHBOURS_MAX, default=NEIGHBOURS_DEFAULT)
         items = await self._past.around(

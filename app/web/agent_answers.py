@@ -12,6 +12,7 @@ from app.history.pages import Page, messages_page
 from app.memory.blocks import memory_of
 from app.model_settings import as_llm_config
 from app.providers.catalogue import CONTEXT_WINDOW, MalformedHandle, UnknownHandle
+from app.storage.store import question_marks
 from app.tools.rules import rules_of
 from app.web.agent_bodies import (
     BLOCKS_MAX,
@@ -148,8 +149,8 @@ async def _last_runs(services: Services, agent_ids: Sequence[str]) -> dict[str, 
     if not agent_ids:
         return {}
     rows = await services.log.query(
-        "SELECT agent_id, max(last_run_completion || ' ' || last_stop_reason) AS last_run "  # noqa: S608 - only marks
-        f"FROM conversations WHERE agent_id IN ({', '.join('?' * len(agent_ids))}) "
+        "SELECT agent_id, max(last_run_completion || ' ' || last_stop_reason) AS last_run "  # noqa: S608 - only question marks
+        f"FROM conversations WHERE agent_id IN ({question_marks(agent_ids)}) "
         "AND deleted = 0 AND last_run_completion IS NOT NULL GROUP BY agent_id",
         agent_ids,
     )

@@ -1,6 +1,8 @@
 """Agents as requests and answers hold them."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, model_validator
@@ -25,6 +27,7 @@ from domain.compaction import CompactionSettings
 from domain.conversation import IMPORTED_MESSAGES_MAX
 from domain.run import StopReason
 from domain.streams import BLOCK, pattern_of
+from projections.passages import known_zone
 from projections.wire import ApprovalRequestMessage
 
 BLOCKS_MAX: Final = 64
@@ -32,22 +35,45 @@ BlockIds: TypeAlias = Annotated[
     list[Annotated[str, Field(pattern=pattern_of(BLOCK))]], Field(max_length=BLOCKS_MAX)
 ]
 
-# What this version would have to ignore; a value that asks for nothing is fine.
-UNSUPPORTED: Final = (
-    "secrets",
-    "tool_exec_environment_variables",
-    "source_ids",
-    "folder_ids",
-    "identity_ids",
-    "from_template",
-    "template_id",
-    "llm_config",
-    "response_format",
-    "max_tokens",
-    "reasoning",
-    "max_reasoning_tokens",
-    "message_ids",
+_SECRETS: Final = "what tools need to know is in the operator's configuration of their MCP servers"
+_FILES: Final = "put text into memory blocks or the archive"
+_TEMPLATES: Final = "bring in an agent's file, POST /v1/agents/import"
+_THINKING: Final = "say in `model_settings` how the model is to think"
+# What this version would have to ignore, and what to do instead; a value that asks for nothing is fine.
+UNSUPPORTED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "secrets": _SECRETS,
+        "tool_exec_environment_variables": _SECRETS,
+        "source_ids": _FILES,
+        "folder_ids": _FILES,
+        "identity_ids": "use `tags` or `metadata`",
+        "from_template": _TEMPLATES,
+        "template_id": _TEMPLATES,
+        "llm_config": "send `model`, a handle provider/name, and `model_settings`",
+        "response_format": "send it in `model_settings`",
+        "max_tokens": "send `max_output_tokens` in `model_settings`",
+        "reasoning": _THINKING,
+        "max_reasoning_tokens": _THINKING,
+        "message_ids": "send `initial_message_sequence`",
+    }
 )
+AgentType: TypeAlias = Literal[
+    "memgpt_agent",
+    "memgpt_v2_agent",
+    "letta_v1_agent",
+    "react_agent",
+    "workflow_agent",
+    "split_thread_agent",
+    "sleeptime_agent",
+    "voice_convo_agent",
+    "voice_sleeptime_agent",
+]
+
+
+def _known_zone(name: str) -> str:
+    if known_zone(name) is None:
+        raise ValueError("not a time zone; one is called, say, Europe/Vienna or UTC")
+    return name
 
 
 class ToolRule(Body):
@@ -65,7 +91,7 @@ class AgentFields(Body):
     system: BlockValue | None = None
     tags: Tags | None = None
     metadata: dict[str, Any] | None = None
-    timezone: Name | None = None
+    timezone: Annotated[Name, AfterValidator(_known_zone)] | None = None
     context_window_limit: WindowLimit | None = None
     model: Handle | None = None
     model_settings: ModelSettings | None = None
@@ -125,7 +151,7 @@ class CreateAgent(AgentFields):
     Its own conversation begins with `initial_message_sequence`.
     """
 
-    agent_type: Name | None = None
+    agent_type: AgentType | None = None
     memory_blocks: Annotated[list[CreateBlock], Field(max_length=BLOCKS_MAX)] | None = None
     include_base_tools: bool | None = None
     initial_message_sequence: InitialMessages | None = None

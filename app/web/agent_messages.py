@@ -8,6 +8,7 @@ from starlette.requests import Request
 from app.addresses import Forbidden, check_url
 from app.history.holders import LISTED_OR_FORKED
 from app.history.of_agents import AgentPage, Place, agent_messages_page, place_at
+from app.storage.store import question_marks
 from app.web.agent_answers import living_agent, pending_approval
 from app.web.cancelling import cancelled, cancelled_at
 from app.web.endpoint import AgentId, endpoint
@@ -170,11 +171,11 @@ async def _streams_of(
     if agent.settings is None or agent.deleted:
         raise ApiError(404, f"Agent with ID {agent_id} not found")
     rows = await services.log.query(
-        "SELECT runs.conversation_id, runs.run_id FROM locators "  # noqa: S608 - only marks
+        "SELECT runs.conversation_id, runs.run_id FROM locators "  # noqa: S608 - only question marks
         "JOIN runs ON runs.conversation_id = locators.stream AND runs.run_id = locators.id "
         "JOIN conversations ON conversations.conversation_id = runs.conversation_id "
         "WHERE conversations.agent_id = ? AND conversations.deleted = 0 "
-        f"AND locators.id IN ({', '.join('?' * len(run_ids))})",
+        f"AND locators.id IN ({question_marks(run_ids)})",
         (agent_id, *run_ids),
     )
     streams: dict[str, list[str]] = {}

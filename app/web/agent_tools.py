@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence, Set
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 from starlette.requests import Request
@@ -20,6 +21,12 @@ from domain.errors import NotFound
 
 # Letta Code 0.34.12 asks for these with every new agent, wherever its backend is.
 HOSTED: Final = frozenset({"web_search", "fetch_webpage"})
+# Agents of older types spoke by a tool; here a reply is what the model says.
+SPOKEN: Final = "send_message"
+# What older types of agents edited their memory with.
+SUCCESSORS: Final = MappingProxyType(
+    {"core_memory_append": "memory_insert", "core_memory_replace": "memory_replace"}
+)
 NAMES_TOLD_MAX: Final = 64
 RUNS_ONLY: Final = (
     "tools run inside runs only, where each call is recorded; send the agent a message instead"
@@ -32,7 +39,7 @@ Named: TypeAlias = tuple[str, ...] | None
 def tool_merge(
     services: Services, body: AgentFields, now: AgentSettings | None = None
 ) -> Callable[[AgentSettings | None], dict[str, Any]]:
-    """Give how what a request says of tools changes settings. Raises 404 for a tool that there is not.
+    """Give how a request changes tools, over whatever there is. Raises 404 for an unknown one.
 
     A tool that the agent has already is taken even if it is away. Of Letta's rules those are known
     that ask for approval and that end the turn; others are 501.
@@ -67,7 +74,7 @@ def _changes(
 
 def _tools(services: Services, body: AgentFields, had: Iterable[str]) -> tuple[str, ...]:
     asked = [*(body.tools or ()), *(_name_of(services, one, had) for one in body.tool_ids or ())]
-    names = tuple(one for one in dict.fromkeys(asked) if not _is_hosted(services, one))
+    names = tuple(one for one in dict.fromkeys(asked) if not _is_not_needed(services, one))
     for name in names:
         _check(services, name, had)
     if len(names) > TOOLS_MAX:
@@ -75,9 +82,9 @@ def _tools(services: Services, body: AgentFields, had: Iterable[str]) -> tuple[s
     return names
 
 
-def _is_hosted(services: Services, name: str) -> bool:
-    """Tell whether a tool is only to be had from Letta's cloud; clients ask for it unasked."""
-    return name in HOSTED and services.toolbox.get(name) is None
+def _is_not_needed(services: Services, name: str) -> bool:
+    """Tell whether a tool is only to be had from Letta's cloud, or only older agents needed it."""
+    return name in {*HOSTED, SPOKEN} and services.toolbox.get(name) is None
 
 
 def _check_rules(services: Services, rules: Iterable[ToolRule], known: Iterable[str]) -> None:
@@ -110,6 +117,8 @@ def _check(services: Services, name: str, known: Iterable[str] = ()) -> None:
     if source is not None and not source.there:
         detail = f"The MCP server {source.name!r} is away, so its tools are not known."
         raise ApiError(503, detail, headers=RETRY_SOON)
+    if name in SUCCESSORS:
+        raise ApiError(404, f"NOT_FOUND: Tool {name!r} not found; use {SUCCESSORS[name]} instead")
     there = ", ".join(services.toolbox.names[:NAMES_TOLD_MAX])
     raise ApiError(404, f"NOT_FOUND: Tool {name[:128]!r} not found, there are: {there}")
 

@@ -7,12 +7,11 @@ from uuid import uuid4
 
 from starlette.requests import Request
 
-from app.compaction.settings import initial, updated
+from app.compaction.settings import complete, initial, updated
 from app.web.agent_answers import (
     ALL,
     agent_answer,
     check_labels,
-    compaction_settings_of,
     do_on_agent,
     living_agent,
     relations,
@@ -113,9 +112,9 @@ async def _begin_with(services: Services, agent_id: str, messages: list[MessageI
 
 def _turn_down(body: AgentFields) -> None:
     """Refuse what would have to be ignored."""
-    for name in UNSUPPORTED:
+    for name, instead in UNSUPPORTED.items():
         if getattr(body, name):
-            raise NotYet(f"{name}: this version cannot do that; leave it out")
+            raise NotYet(f"{name}: this version cannot do that; {instead}")
 
 
 def _settings_of(body: AgentFields) -> dict[str, Any]:
@@ -173,7 +172,7 @@ async def update_agent(services: Services, agent_id: AgentId, body: UpdateAgent)
     merges = (
         tool_merge(services, body, state.settings),
         sleeptime_merge(services, body),
-        partial(_compaction_changes, services, body),
+        partial(_compaction_changes, body, services.settings.sliding_window_percentage),
     )
     if body.model is not None:
         services.catalogue.resolve(body.model)
@@ -187,19 +186,17 @@ async def update_agent(services: Services, agent_id: AgentId, body: UpdateAgent)
     return await agent_answer(services, agent_id, ALL)
 
 
-def _compaction_changes(
-    services: Services, body: UpdateAgent, now: AgentSettings
-) -> dict[str, Any]:
+def _compaction_changes(body: UpdateAgent, percentage: float, now: AgentSettings) -> dict[str, Any]:
     """Change what was sent, and what follows from the model; settings never stored stay so."""
     model = body.model or now.model
     untouched = now.compaction_settings is None or model == now.model
     if body.compaction_settings is None and untouched:
         return {}
     settings = updated(
-        compaction_settings_of(services, now),
+        complete(now.model, now.compaction_settings, percentage),
         body.compaction_settings,
         models=(now.model, model),
-        percentage=services.settings.sliding_window_percentage,
+        percentage=percentage,
     )
     return {"compaction_settings": settings.model_dump()}
 

@@ -82,34 +82,34 @@ async def delete_archive_passage(
     await services.archival.delete(agent_id, passage_id, by="user")
 
 
-async def create_archive(services: Services) -> NoReturn:  # noqa: ARG001
+async def create_archive(services: Services) -> NoReturn:  # noqa: ARG001 - what endpoints are given
     """Make an archive that is nobody's: not in this version."""
     raise NotYet(f"archives: {OWN}; post it to /v1/agents/{{agent_id}}/archival-memory")
 
 
-async def update_archive(services: Services, archive_id: ArchiveId) -> NoReturn:  # noqa: ARG001
+async def update_archive(services: Services, archive_id: ArchiveId) -> NoReturn:  # noqa: ARG001 - what endpoints are given
     """Rename an archive: not in this version."""
     raise NotYet(f"archives: {OWN}; it has no name to change")
 
 
-async def delete_archive(services: Services, archive_id: ArchiveId) -> NoReturn:  # noqa: ARG001
+async def delete_archive(services: Services, archive_id: ArchiveId) -> NoReturn:  # noqa: ARG001 - what endpoints are given
     """Put an end to an archive alone: not in this version."""
     raise NotYet(f"archives: {OWN} and ends with the agent; delete its passages")
 
 
 async def attach_archive(
-    services: Services,  # noqa: ARG001
-    agent_id: AgentId,  # noqa: ARG001
-    archive_id: ArchiveId,  # noqa: ARG001
+    services: Services,  # noqa: ARG001 - what endpoints are given
+    agent_id: AgentId,  # noqa: ARG001 - what endpoints are given
+    archive_id: ArchiveId,  # noqa: ARG001 - what endpoints are given
 ) -> NoReturn:
     """Share an archive: not in this version."""
     raise NotYet(f"archives: {OWN}, and shares it with none")
 
 
 async def detach_archive(
-    services: Services,  # noqa: ARG001
-    agent_id: AgentId,  # noqa: ARG001
-    archive_id: ArchiveId,  # noqa: ARG001
+    services: Services,  # noqa: ARG001 - what endpoints are given
+    agent_id: AgentId,  # noqa: ARG001 - what endpoints are given
+    archive_id: ArchiveId,  # noqa: ARG001 - what endpoints are given
 ) -> NoReturn:
     """Take an archive from an agent: not in this version."""
     raise NotYet(f"archives: {OWN}, and keeps it; delete its passages")

@@ -15,7 +15,7 @@ from pydantic import (
 from app.model_settings import ModelSettings
 from domain.conversation import Inherited
 from domain.events import REGISTRY
-from domain.streams import AGENT, pattern_of
+from domain.streams import AGENT, VERSION_MAX, pattern_of
 
 PAGE_MAX: Final = 1000
 # Ids in a query: all of them have to go into a URL, of which an HTTP parser reads 64 KB.
@@ -29,8 +29,7 @@ def without_nul(text: str) -> str:
     return text
 
 
-# What a database's 64-bit integers hold with room to add to.
-OFFSET_MAX: Final = 2**62
+OFFSET_MAX: Final = VERSION_MAX
 
 Limit: TypeAlias = Annotated[int, Field(ge=0, le=PAGE_MAX)]
 Order: TypeAlias = Literal["asc", "desc"]

@@ -4,6 +4,7 @@ import asyncio
 from typing import Final
 
 from app.mapper import revive
+from app.storage.store import question_marks
 from app.tail import Closed
 from app.web.endpoint import endpoint
 from app.web.errors import NO_RETRY, ApiError
@@ -95,8 +96,8 @@ async def _ended(services: Services, stream: str, run_ids: set[str]) -> None:
 async def _told(services: Services, stream: str, ids: list[str]) -> dict[str, str]:
     """Say of each run that it is cancelled, or over; of one that is not there, that it failed."""
     known = await services.log.query(
-        f"SELECT run_id FROM runs WHERE conversation_id = ? "  # noqa: S608 - only marks
-        f"AND run_id IN ({', '.join('?' * len(ids))})",
+        f"SELECT run_id FROM runs WHERE conversation_id = ? "  # noqa: S608 - only question marks
+        f"AND run_id IN ({question_marks(ids)})",
         (stream, *ids),
     )
     found = {row["run_id"] for row in known}

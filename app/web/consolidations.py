@@ -73,7 +73,7 @@ async def consolidate_agent(
 def _check_same(asked: ConsolidateBody, known: ConsolidationQueued) -> None:
     """Check that a key stands for the request that it stood for before. Raises KeyReused."""
     was = {**known.terms.model_dump(), "since": known.after}
-    sent = _sent(asked)
+    sent = asked.model_dump(exclude={"conversation_id"}, exclude_none=True)
     if any(was[name] != value for name, value in sent.items()):
         raise KeyReused("Idempotency-Key", known.run_id)
 
@@ -104,13 +104,8 @@ async def _check_material(
 
 def _terms(own: Sleeptime | None, asked: ConsolidateBody) -> Sleeptime:
     """Merge what is asked for over what the agent has."""
-    sent = {name: value for name, value in _sent(asked).items() if name != "since"}
+    sent = asked.model_dump(exclude={"conversation_id", "since"}, exclude_none=True)
     return (own or Sleeptime()).model_copy(update=sent)
-
-
-def _sent(asked: ConsolidateBody) -> dict[str, Any]:
-    """Give what is asked for beside the conversation."""
-    return asked.model_dump(exclude={"conversation_id"}, exclude_none=True)
 
 
 # --- what there was ---------------------------------------------------------------------------

@@ -196,7 +196,7 @@ def _filters(query: ListConversations) -> tuple[list[str], list[Scalar]]:
 async def _after(services: Services, query: ListConversations) -> tuple[str, list[Scalar]]:
     """Give the condition for what comes after a conversation in the list's order."""
     column = query.order_by
-    sql = f"SELECT {column} AS place FROM conversations WHERE conversation_id = ?"  # noqa: S608
+    sql = f"SELECT {column} AS place FROM conversations WHERE conversation_id = ?"  # noqa: S608 - our own words
     rows = await services.log.query(sql, (query.after,))
     if not rows:
         raise ApiError(404, f"Conversation not found with id={query.after}")

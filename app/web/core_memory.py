@@ -67,7 +67,7 @@ async def update_core_block(
 
 
 async def attach_block(services: Services, agent_id: AgentId, block_id: BlockId) -> AgentAnswer:
-    """Put a block into an agent's memory; its own conversation is told, others keep their prompt."""
+    """Put a block into an agent's memory; of its conversations only its own is told."""
     fresh = await shown_block(services, block_id)
     present = await _core_blocks(services, agent_id)
     check_labels([fresh.label, *(one.label for one in present if one.id != block_id)])
@@ -77,7 +77,7 @@ async def attach_block(services: Services, agent_id: AgentId, block_id: BlockId)
 
 
 async def detach_block(services: Services, agent_id: AgentId, block_id: BlockId) -> AgentAnswer:
-    """Take a block out of an agent's memory; its own conversation is told, others keep their prompt."""
+    """Take a block out of an agent's memory; of its conversations only its own is told."""
     await do_on_agent(services, agent_id, domain.DetachBlock(block_id))
     await recompile_own(services, agent_id)
     return await agent_answer(services, agent_id, ALL)

@@ -80,15 +80,22 @@ async def fork_conversation(
     system = await _system(services, fork_id, agent_id, parent, isolated)
     settings = _settings(source, state, hidden=query.hidden)
     command = StartConversation(agent_id, system, settings, parent, isolated=isolated)
+    await _begin(services, fork_id, command, parent)
+    return await retrieve_conversation(services, fork_id)
+
+
+async def _begin(
+    services: Services, fork_id: str, command: StartConversation, parent: Parent
+) -> None:
+    """Begin a fork unless its key has; copies that it has no use for go. Raises Refused."""
     try:
         await services.execute.fork(fork_id, command, parent, "user")
     except Refused:
         # A key that is known: what it stands for has begun. Anything else is a refusal.
         begun = await services.execute.conversation(fork_id)
-        await drop_copies(services.execute, _without(isolated, begun.isolated))
+        await drop_copies(services.execute, _without(command.isolated, begun.isolated))
         if begun.agent_id is None:
             raise
-    return await retrieve_conversation(services, fork_id)
 
 
 def _without(some: Isolated, others: Isolated) -> Isolated:

@@ -1,8 +1,8 @@
 """Who may call over loopback: a browser on this machine runs pages of anybody's.
 
-There is no authentication, so what keeps others out is that only this machine reaches the server. A
-web page is let in by the browser, either under a name of its own that it has come to mean this machine,
-or as a request across sites that needs no answer to do its work.
+There is no authentication, so what keeps others out is that only this machine reaches the server.
+A web page is let in by the browser, either under a name of its own that it has come to mean this
+machine, or as a request across sites that needs no answer to do its work.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.web.errors import NO_RETRY, json_response
 
 NAMES_KNOWN_MAX: Final = 1024
+# A name has at most 253 characters, and then there is the port.
+PLACE_CHARS_MAX: Final = 300
 SHOWN_CHARS_MAX: Final = 256
 SETTING: Final = "If it is meant to, name its host in EVERLOG_ALLOWED_HOSTS."
 
@@ -63,9 +65,13 @@ def _over_loopback(scope: Scope) -> bool:
     return server is not None and _is_of_this_machine(server[0])
 
 
-@lru_cache(NAMES_KNOWN_MAX)
 def _name_in(place: bytes) -> str:
     """Give the name in a name with a port, "" if there is none."""
+    return _parsed(place) if len(place) <= PLACE_CHARS_MAX else ""
+
+
+@lru_cache(NAMES_KNOWN_MAX)
+def _parsed(place: bytes) -> str:
     try:
         return (urlsplit(f"//{place.decode('latin-1')}").hostname or "").rstrip(".")
     except ValueError:

@@ -145,7 +145,7 @@ async def audited_stream(
 async def found_run(services: Services, run_id: str) -> FoundRun:
     """Give a run by its id. Raises 400 for a malformed id, 404 for an unknown one.
 
-    An answer names the run that is to consolidate memory a moment before that begins: it is waited for.
+    A run that consolidates memory is named a moment before it begins: it is waited for.
     """
     rows = await _runs_with(services, run_id)
     if not rows and await _is_to_begin(services, run_id):

@@ -69,7 +69,7 @@ def _shown(one: Connection) -> McpServerAnswer:
     return McpServerAnswer(**shown, **more, mcp_server_type="streamable_http", server_url=plain)
 
 
-async def create_mcp_server(services: Services) -> McpServerAnswer:  # noqa: ARG001
+async def create_mcp_server(services: Services) -> McpServerAnswer:  # noqa: ARG001 - what endpoints are given
     """Add an MCP server: not done here."""
     raise NotYet(OPERATORS)
 

@@ -125,7 +125,7 @@ async def list_embedding_models(services: Services) -> list[EmbeddingModelAnswer
     return [shown]
 
 
-async def health(services: Services) -> HealthAnswer:  # noqa: ARG001
+async def health(services: Services) -> HealthAnswer:  # noqa: ARG001 - what endpoints are given
     """Tell that the server is there."""
     return HealthAnswer(version=VERSION, status="ok")
 

@@ -27,7 +27,7 @@ REASONS: Final = {
     429: "Too much at once.",
     500: "A fault of ours, or of the model's vendor.",
     501: "Not in this version; `detail` says what to do instead.",
-    503: "The database or a server of tools does not answer, or this server is going down.",
+    503: "The database, a server of tools or the vendor does not answer, or this server is going down.",
     504: "The model's vendor took too long.",
 }
 # Not of type string: who reads a stream by its description reads events, one after the other.
@@ -76,7 +76,7 @@ class _Schemas:
         return {"anyOf": [known, vendor]} if status in VENDORS else known
 
 
-VENDORS: Final = (400, 401, 402, 429, 500, 504)
+VENDORS: Final = (400, 401, 402, 429, 500, 503, 504)
 
 
 def document(calls: Sequence[Endpoint]) -> dict[str, Any]:

@@ -20,9 +20,9 @@ class Page(Protocol):
     @property
     def after(self) -> str | None: ...  # noqa: D102 - the class says it
     @property
-    def before(self) -> str | None: ...  # noqa: D102
+    def before(self) -> str | None: ...  # noqa: D102 - the class says it
     @property
-    def limit(self) -> int: ...  # noqa: D102
+    def limit(self) -> int: ...  # noqa: D102 - the class says it
 
 
 def page_of(items: Sequence[Item], ids: Sequence[str], page: Page, kind: str) -> list[Item]:

@@ -45,7 +45,7 @@ def command_of(
 ) -> QueueRun:
     """Make the command; ids are drawn here, as the domain draws none.
 
-    `run_type` is that of a way to an agent itself: of the usual one to a conversation nothing is said.
+    `run_type` is that of a way to an agent itself; None is the usual one, to a conversation.
     """
     sent = _sent(body)
     first = sent[0]

@@ -7,7 +7,7 @@ from typing import Any, Final
 import orjson
 
 from app.mapper import revive, stamp_of
-from app.storage.store import VERSION_MAX, Stretch
+from app.storage.store import VERSION_MAX, question_marks
 from app.web.endpoint import RunId, checked_run_id, endpoint
 from app.web.errors import ApiError
 from app.web.lookups import RUNS, FoundRun, found_run
@@ -26,7 +26,7 @@ from app.web.run_bodies import (
 from app.web.services import Services
 from app.web.steps import shown_step, steps_of_run, usage_fields, usage_in
 from app.web.stream import SSE_TYPE, EventStream
-from domain.conversation import HideRun
+from domain.conversation import HideRun, Stretch
 from domain.errors import NotFound
 from domain.event import Recorded
 from domain.run import RunRequest, RunUsage, total_of
@@ -154,7 +154,7 @@ def _filters(query: ListRuns) -> tuple[list[str], list[Scalar]]:
     where, params = ["conversations.deleted = 0", "runs.hidden = 0"], list[Scalar]()
 
     def among(column: str, values: list[str]) -> None:
-        where.append(f"{column} IN ({', '.join('?' * len(values))})")
+        where.append(f"{column} IN ({question_marks(values)})")
         params.extend(values)
 
     agents = query.agent_ids or ([query.agent_id] if query.agent_id else [])

@@ -6,9 +6,10 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from app.recall.search import Search
-from app.web.bodies import Answer, Body
-from app.web.endpoint import ConversationId, endpoint
-from app.web.lookups import existing_stream
+from app.web.bodies import Answer, Body, Cursor
+from app.web.endpoint import endpoint
+from app.web.lookups import audited_stream
+from app.web.message_bodies import AnyConversationId
 from app.web.services import Services
 from domain.conversation import Inherited, Lineage
 from projections.search_answers import Hit
@@ -21,11 +22,13 @@ HITS_MAX: Final = 100
 class SearchConversation(Body):
     """What to look for: words, a question, or words in double quotes that must occur just so.
 
-    `deleted=true` also looks into a conversation that was deleted.
+    `agent_id` says whose conversation `default` is; `deleted=true` also looks into a conversation
+    that was deleted.
     """
 
     q: Annotated[str, Field(min_length=1, max_length=QUESTION_CHARS_MAX)]
     limit: Annotated[int, Field(ge=0, le=HITS_MAX)] = 10
+    agent_id: Cursor | None = None
     deleted: bool = False
 
 
@@ -61,11 +64,11 @@ class SearchConversationAnswer(Answer):
 
 
 async def search_conversation(
-    services: Services, conversation_id: ConversationId, query: SearchConversation
+    services: Services, conversation_id: AnyConversationId, query: SearchConversation
 ) -> SearchConversationAnswer:
     """Search everything that was said in a conversation, whether the model still sees it or not."""
-    await existing_stream(services, conversation_id, "Conversation", deleted=query.deleted)
-    found = await Search(services.log).find(conversation_id, query.q, limit=query.limit)
+    stream = await audited_stream(services, conversation_id, query.agent_id, deleted=query.deleted)
+    found = await Search(services.log).find(stream, query.q, limit=query.limit)
     return SearchConversationAnswer(
         hits=[_shown(hit, found.lineage) for hit in found.hits],
         corrections=[

@@ -4,6 +4,7 @@ Every run is durable and resumable, whatever `streaming` and `background` say. A
 known by its keys, or as a client library's own second try, is answered with the run that it is.
 """
 
+import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any, Final
@@ -36,6 +37,8 @@ ERROR_STATUSES: Final = {
     **dict.fromkeys(OVERFLOWS, 400),
     "llm_timeout": 504,
 }
+# In a vendor's own words, which are stored with its failure: there is no kind of error for it.
+OVERLOADED: Final = re.compile(r"status_code: (503|529)\b|\boverloaded_error\b")
 RETRY_HEADER: Final = "x-stainless-retry-count"
 # For so long an equal body, sent again by the client library itself, is the same request.
 RETRY_WITHIN: Final = timedelta(minutes=5)
@@ -140,6 +143,9 @@ def answer_of(facts: list[Any], run_id: str) -> Any:
     }
     if error.error_type in OVERFLOWS:
         body["detail"] = f"CONTEXT_WINDOW_EXCEEDED: {error.message}"  # as the original says it
+    if error.error_type == "llm_error" and OVERLOADED.search(error.detail or ""):
+        body["detail"] = f"The model's vendor is overloaded. {error.message}"
+        return json_response(503, body)
     return json_response(ERROR_STATUSES.get(error.error_type, 500), body)
 
 

@@ -7,10 +7,11 @@ from pydantic import StringConstraints
 
 from app.mapper import revive
 from app.recall.rebuilding import Rebuilding, RebuiltRequest
-from app.storage.store import VERSION_MAX
-from app.web.bodies import Body
-from app.web.endpoint import ConversationId, endpoint
-from app.web.lookups import FoundRun, existing_stream
+from app.storage.store import VERSION_MAX, question_marks
+from app.web.compaction_bodies import Audited
+from app.web.endpoint import endpoint
+from app.web.lookups import FoundRun, audited_stream
+from app.web.message_bodies import AnyConversationId
 from app.web.pages import page_of
 from app.web.run_bodies import (
     CompletionTokens,
@@ -45,19 +46,13 @@ _SELECT: Final = (
 _LIVING: Final = "conversations.deleted = 0 AND runs.hidden = 0"
 
 
-class RequestQuery(Body):
-    """Whether a deleted conversation may be looked at."""
-
-    deleted: bool = False
-
-
 async def show_request(
-    services: Services, conversation_id: ConversationId, step_id: StepId, query: RequestQuery
+    services: Services, conversation_id: AnyConversationId, step_id: StepId, query: Audited
 ) -> RebuiltRequest:
     """Give the exact request of a step, rebuilt from the log and checked by its hash."""
-    await existing_stream(services, conversation_id, "Conversation", deleted=query.deleted)
+    stream = await audited_stream(services, conversation_id, query.agent_id, deleted=query.deleted)
     rebuilding = Rebuilding(services.log, services.windows, services.catalogue)
-    return await rebuilding.rebuilt(conversation_id, step_id)
+    return await rebuilding.rebuilt(stream, step_id)
 
 
 # --- one step ---------------------------------------------------------------------------------
@@ -120,8 +115,8 @@ async def _returns(services: Services, stream: str, calls: list[str], after: int
         return []
     ids: list[Scalar] = [f"{RETURN}{call}" for call in calls]
     rows = await services.log.query(
-        "SELECT version FROM locators WHERE stream = ? AND version > ? "  # noqa: S608 - only marks
-        f"AND id IN ({', '.join('?' * len(ids))}) ORDER BY version",
+        "SELECT version FROM locators WHERE stream = ? AND version > ? "  # noqa: S608 - only question marks
+        f"AND id IN ({question_marks(ids)}) ORDER BY version",
         (stream, after, *ids),
     )
     return [row["version"] for row in rows]

@@ -90,12 +90,12 @@ def _score(tool: ToolAnswer, wanted: set[str]) -> float:
     return sum(1.0 if one in named else 0.5 for one in wanted if one in named | told) / len(wanted)
 
 
-async def create_tool(services: Services) -> ToolAnswer:  # noqa: ARG001
+async def create_tool(services: Services) -> ToolAnswer:  # noqa: ARG001 - what endpoints are given
     """Make a tool of uploaded code: not done here."""
     raise NotYet(NO_CODE)
 
 
-async def upsert_tool(services: Services) -> ToolAnswer:  # noqa: ARG001
+async def upsert_tool(services: Services) -> ToolAnswer:  # noqa: ARG001 - what endpoints are given
     """Make or change a tool of uploaded code: not done here."""
     raise NotYet(NO_CODE)
 

@@ -80,7 +80,10 @@ class ConversationDeleted(Event):
 
 
 class MessageQueued(Event):
-    """A message waits for its run; it is not in the window yet. `name` and `sender_id` say whose it is."""
+    """A message waits for its run; it is not in the window yet.
+
+    `name` and `sender_id` are what its caller says of who said it.
+    """
 
     type: Literal["message.queued"] = "message.queued"
     message_id: str

@@ -19,10 +19,10 @@ def seed_of(state: Conversation, parent: Parent) -> Conversation:
 
     Its `orphans` are the calls of a run that was under way: nobody in the fork will carry them out.
 
-    Its memory begins anew, so only what is said in the fork is consolidated there. What its parent had
-    not come to by then is left to the parent, which will: into the archive of the same agent, where
-    each fork that did so as well would store it once more. A parent that is deleted before takes that
-    with it; the messages are the fork's nevertheless, to be seen and searched.
+    Its memory begins anew, so only what is said in the fork is consolidated there. What its parent
+    had not come to by then is left to the parent, which stores it in the archive of the same agent:
+    each fork that did so as well would store it once more. A parent that is deleted before then
+    takes that with it; the messages are the fork's nevertheless, to be seen and searched.
     """
     runs = state.runs.values()
     return Conversation(

@@ -8,13 +8,16 @@ from typing import Any, Literal
 from eventsourcing.persistence import OperationalError
 
 from app.mapper import Row
-from app.storage.store import VERSION_MAX, Bell, Pieces, Sealed, Store, Stretch
+from app.storage.store import VERSION_MAX, Bell, Pieces, Sealed, Store
+from domain.conversation import Stretch
 from projections.columns import Scalar
 from projections.patches import Patch
 from projections.search_ranks import Mention, Posting
 from tests.databases import opened
 
 Fault = Literal["none", "before", "after"]
+# What becomes of each commit, however often it is tried.
+Fate = Literal["stored", "lost", "unheard"]
 
 
 class WrappedStore:
@@ -168,3 +171,32 @@ class FaultyStore(WrappedStore):
         if fault == "after":
             raise OperationalError("the connection was lost after the commit")
         return won
+
+
+class Shared(WrappedStore):
+    """A store that several nodes share, or one has to itself; what becomes of commits is told it."""
+
+    def __init__(self, store: Store, nodes: int) -> None:
+        super().__init__(store)
+        self.fate: Fate = "stored"
+        self._nodes = nodes
+
+    @property
+    def exclusive(self) -> bool:
+        return self._nodes == 1
+
+    def store(self, batch: Sequence[Sealed]) -> list[bool]:
+        """Commit, or not, and answer, or not."""
+        if self.fate == "lost":
+            raise OperationalError("the connection was lost before the commit")
+        won = super().store(batch)
+        if self.fate == "unheard":
+            raise OperationalError("the connection was lost after the commit")
+        return won
+
+    def close(self) -> None:
+        """Leave it to the other nodes."""
+
+    def end(self) -> None:
+        """Close it for all."""
+        self._store.close()

@@ -148,6 +148,11 @@ async def test_the_default_handle_stands_for_the_default_model(http: AsyncClient
         ({"tools": ["web_surf"]}, 404, "Tool 'web_surf' not found"),
         ({"tool_rules": [{"type": "run_first"}]}, 501, "tool_rules"),
         ({"secrets": {"KEY": "hush"}}, 501, "secrets"),
+        ({"llm_config": {"model": "x"}}, 501, "send `model`"),
+        ({"tools": ["core_memory_append"]}, 404, "use memory_insert instead"),
+        ({"timezone": "Mars/Olympus"}, 422, "timezone"),
+        ({"timezone": "Europe"}, 422, "timezone"),
+        ({"agent_type": "bogus"}, 422, "agent_type"),
         ({"sleeptime_agent_frequency": 0}, 422, "sleeptime_agent_frequency"),
         ({"sleeptime_settings": {"model": "no/such"}}, 404, "no/such"),
         ({"from_template": "a:b"}, 501, "from_template"),
@@ -168,6 +173,13 @@ async def test_what_cannot_be_an_agent_is_turned_down_by_name_and_leaves_nothing
     assert "hush" not in answer.text
     assert await names(http) == []
     assert (await http.get("/v1/blocks/")).json() == []
+
+
+async def test_what_only_older_agents_needed_is_no_tool_of_an_agent(http: AsyncClient) -> None:
+    made = await create(
+        http, tools=["send_message", "web_search", "recall"], include_base_tools=False
+    )
+    assert [one["name"] for one in made["tools"]] == ["recall"]
 
 
 async def test_blocks_that_exist_come_before_those_that_are_made(http: AsyncClient) -> None:

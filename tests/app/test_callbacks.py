@@ -264,6 +264,18 @@ async def test_what_was_due_when_a_server_stopped_is_told_by_the_next(tmp_path: 
     assert len(receiver.requests) == 1
 
 
+async def test_what_is_dropped_of_more_promises_than_are_kept_in_mind_is_told_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.callbacks.PROMISED_MAX", 0)
+    monkeypatch.setattr("app.callbacks.POLL_S", 0.01)
+    async with Receiver(200) as receiver, node(tmp_path / "a.db") as one:
+        await one.run(receiver.url)
+        fact = await one.told()
+    assert fact.event.status_code == 200
+    assert len(receiver.requests) == 1
+
+
 async def test_two_nodes_do_not_tell_the_same(tmp_path: Path) -> None:
     async with Receiver(503, 200) as receiver, node(tmp_path / "a.db") as one:
         other = Callbacks(

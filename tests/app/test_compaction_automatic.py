@@ -231,6 +231,21 @@ async def test_a_window_with_nothing_to_evict_ends_the_run_at_once(tmp_path: Pat
     assert len(cast.agent.requests) == 1
 
 
+async def test_a_message_that_no_window_holds_does_not_empty_it(tmp_path: Path) -> None:
+    script = [*[used(300, LONG)] * 3, *failing(overflow()), used(20, "Room.")]
+    async with casting(tmp_path, Cast(agent=script)) as (server, cast):
+        stream = await talked(server, *[LONG] * 3, limit=LIMIT)
+        before = (await seen(server, stream))["messages"]
+        answer = await server.post(stream, "x" * 50_000, streaming=False)
+        after = (await seen(server, stream))["messages"]
+        (fact,) = await failed(server, stream)
+        assert await done(server, stream) == []
+    assert (answer.status_code, len(cast.agent.requests)) == (400, 4)
+    assert after[:-1] == before
+    assert fact.reason == "not_smaller"
+    assert f"tokens of {LIMIT}" in (fact.detail or "")
+
+
 async def test_what_was_said_before_the_overflow_is_gone_from_the_window(tmp_path: Path) -> None:
     async with casting(
         tmp_path,

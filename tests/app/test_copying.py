@@ -48,7 +48,7 @@ def rows_of(store: Store) -> dict[str, list[Row]]:
 
 def tables_of(store: Store) -> dict[str, list[dict[str, Any]]]:
     return {
-        table.name: store.query(f"SELECT * FROM {table.name} ORDER BY {', '.join(table.key)}")  # noqa: S608
+        table.name: store.query(f"SELECT * FROM {table.name} ORDER BY {', '.join(table.key)}")  # noqa: S608 - our own words
         for table in TABLES.values()
         if table.rebuilt
     }

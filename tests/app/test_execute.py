@@ -10,14 +10,24 @@ import pytest
 import app.storage.committing
 from app.execute import Execute, state_at
 from app.log import Log, StoreUnavailable
+from app.storage.lineages import parent_at
 from domain.block import Block, BlockSettings, ChangeBlock, CreateBlock, DeleteBlock
-from domain.conversation import ConversationSettings, NewMessage, QueueRun, StartConversation
+from domain.conversation import (
+    ConversationSettings,
+    NewMessage,
+    QueueRun,
+    StartConversation,
+    conversation,
+)
 from domain.errors import Busy, NotFound
 from domain.run import RunRequest
-from tests.app.faults import FaultyStore
-from tests.examples import SYSTEM
+from tests.app.faults import FaultyStore, Shared
+from tests.databases import opened
+from tests.examples import AGENT_ID, SYSTEM
 
 STREAM = "block-11111111-1111-4111-8111-111111111111"
+FORK = "conv-22222222-2222-4222-8222-222222222222"
+NO_SETTINGS = ConversationSettings()
 CONVERSATION = "conv-11111111-1111-4111-8111-111111111111"
 create = CreateBlock(BlockSettings(label="human", value=""))
 
@@ -137,3 +147,29 @@ async def test_a_deleted_block_is_not_there(log: Log) -> None:
     await execute(STREAM, DeleteBlock(), "user")
     with pytest.raises(NotFound):
         await execute(STREAM, change("x"), "user")
+
+
+async def test_a_fork_that_was_not_stored_has_left_nothing_behind(tmp_path: Path) -> None:
+    store = Shared(opened(tmp_path / "a.db"), nodes=2)
+    async with Log(store) as log:
+        execute = Execute(log)
+        await execute(CONVERSATION, StartConversation(AGENT_ID, SYSTEM, NO_SETTINGS), "user")
+        parent = await log.in_reader(lambda: parent_at(log.store, CONVERSATION, 1))
+        command = StartConversation(AGENT_ID, SYSTEM, NO_SETTINGS, parent)
+        store.fate = "lost"
+        with pytest.raises(StoreUnavailable):
+            await execute.fork(FORK, command, parent, "user")
+        store.fate = "stored"
+        assert await execute.state(FORK) == (0, conversation.initial)
+        await execute.fork(FORK, command, parent, "user")
+        assert await execute.state(FORK) == (1, state_at(store, FORK, 1))
+    store.end()
+
+
+async def test_who_looks_at_a_fork_while_it_begins_does_not_hide_it(log: Log) -> None:
+    execute = Execute(log)
+    await execute(CONVERSATION, StartConversation(AGENT_ID, SYSTEM, NO_SETTINGS), "user")
+    parent = await log.in_reader(lambda: parent_at(log.store, CONVERSATION, 1))
+    command = StartConversation(AGENT_ID, SYSTEM, NO_SETTINGS, parent)
+    await asyncio.gather(execute.state(FORK), execute.fork(FORK, command, parent, "user"))
+    assert await execute.state(FORK) == (1, state_at(log.store, FORK, 1))

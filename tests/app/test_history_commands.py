@@ -274,7 +274,7 @@ def test_an_import_leaves_a_sound_log_and_tables_that_a_rebuild_does_not_change(
 
 def tables_of(store: Store) -> dict[str, list[dict[str, Any]]]:
     return {
-        table.name: store.query(f"SELECT * FROM {table.name} ORDER BY {', '.join(table.key)}")  # noqa: S608
+        table.name: store.query(f"SELECT * FROM {table.name} ORDER BY {', '.join(table.key)}")  # noqa: S608 - our own words
         for table in TABLES.values()
         if table.rebuilt
     }

@@ -54,6 +54,7 @@ async def test_this_machine_is_let_in(headers: dict[str, str]) -> None:
         ({"host": "localhost.example"}, "localhost.example"),
         ({"host": "127.0.0.1.example"}, "127.0.0.1.example"),
         ({"host": "[::1"}, "[::1"),
+        ({"host": f"{'a.' * 250}localhost"}, "a." * 128),
         ({"host": ""}, ""),
         ({"origin": "https://page.example"}, "https://page.example"),
         ({"origin": "http://203.0.113.7"}, "http://203.0.113.7"),

@@ -76,16 +76,16 @@ def run_sql(sql: str, *parameters: object) -> Tamper:
 
 
 def removed(offset: int) -> Tamper:
-    return run_sql(f"DELETE FROM stored_events {ROW}", STREAM, offset)  # noqa: S608
+    return run_sql(f"DELETE FROM stored_events {ROW}", STREAM, offset)  # noqa: S608 - our own words
 
 
 def set_to(offset: int, column: str, value: object) -> Tamper:
-    sql = f"UPDATE stored_events SET {column} = ? {ROW}"  # noqa: S608
+    sql = f"UPDATE stored_events SET {column} = ? {ROW}"  # noqa: S608 - our own words
     return run_sql(sql, value, STREAM, offset)
 
 
 def head_set(column: str, value: object) -> Tamper:
-    return run_sql(f"UPDATE streams SET {column} = ? WHERE id = ?", value, STREAM)  # noqa: S608
+    return run_sql(f"UPDATE streams SET {column} = ? WHERE id = ?", value, STREAM)  # noqa: S608 - our own words
 
 
 # --- verify -------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ async def test_other_changes_are_found(tmp_path: Path, tamper: Tamper, first_bad
 
 async def test_a_fact_moved_to_another_stream_is_found_there(tmp_path: Path) -> None:
     await written(tmp_path / "a.db")
-    sql = f"UPDATE stored_events SET originator_id = ? {ROW}"  # noqa: S608
+    sql = f"UPDATE stored_events SET originator_id = ? {ROW}"  # noqa: S608 - our own words
     tampered(tmp_path / "a.db", removed(1))
     tampered(tmp_path / "a.db", run_sql(sql, STREAM, OTHER, 1))
     with opened(tmp_path / "a.db") as store:
@@ -217,7 +217,7 @@ async def test_all_streams_are_checked_those_without_a_head_too(tmp_path: Path) 
 def tables_of(store: Store) -> dict[str, list[dict[str, object]]]:
     return {
         table.name: store.query(
-            f"SELECT * FROM {table.name} ORDER BY {', '.join(table.key)}"  # noqa: S608
+            f"SELECT * FROM {table.name} ORDER BY {', '.join(table.key)}"  # noqa: S608 - our own words
         )
         for table in TABLES.values()
     }

@@ -274,7 +274,7 @@ class Played:
             raise Lost("gone")
         return self.tools
 
-    async def call(self, name: str, arguments: dict[str, Any]) -> Content:  # noqa: ARG002
+    async def call(self, name: str, arguments: dict[str, Any]) -> Content:  # noqa: ARG002 - what links are given
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             self.ended = True

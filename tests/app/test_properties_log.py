@@ -138,7 +138,7 @@ def test_offsets_have_no_gaps_and_the_acknowledged_is_there_unchanged(
 
 def tables_of(store: Store) -> dict[str, list[dict[str, Any]]]:
     return {
-        name: store.query(f"SELECT * FROM {name} ORDER BY {', '.join(table.key)}")  # noqa: S608
+        name: store.query(f"SELECT * FROM {name} ORDER BY {', '.join(table.key)}")  # noqa: S608 - our own words
         for name, table in TABLES.items()
     }
 

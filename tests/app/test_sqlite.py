@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.storage.sqlite import SQLiteStore
-from app.storage.store import DatabaseInUse, NewerSchema
+from app.storage.store import DatabaseInUse, NewerSchema, Unusable
 
 
 def test_a_second_process_on_a_file_is_told_who_has_it(tmp_path: Path) -> None:
@@ -31,6 +31,12 @@ def test_a_file_cannot_be_opened_twice_in_one_process_either(tmp_path: Path) -> 
     with pytest.raises(DatabaseInUse):
         SQLiteStore(tmp_path / "a.db")
     store.close()
+
+
+def test_a_directory_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(Unusable, match="no directory"):
+        SQLiteStore(tmp_path / "mistyped" / "a.db")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_newer_schema_is_left_alone(tmp_path: Path) -> None:

@@ -94,6 +94,30 @@ async def test_trouble_that_does_not_is_told_in_its_own_type(
     assert text_of(frames) in ("", "Good ")
 
 
+@pytest.mark.parametrize(
+    ("trouble", "status"),
+    [
+        (Script(status=529), 503),
+        (Script(status=503), 503),
+        (Script((WORDS,), fault="error", fault_after=1, error_type="overloaded_error"), 503),
+        (Script(status=500), 500),
+        (Script(status=500, message="It says 529."), 500),
+    ],
+    ids=["529", "503", "in mid-stream", "500", "words"],
+)
+async def test_a_document_that_an_overloaded_vendor_did_not_write_is_unavailable(
+    tmp_path: Path, trouble: Script, status: int
+) -> None:
+    async with asyncio.timeout(60), Vendor(playing(trouble)) as vendor:
+        url: dict[str, Any] = {"anthropic_api_key": "none", "anthropic_base_url": vendor.base_url}
+        async with serving(tmp_path / "a.db", **url) as server:
+            stream = await server.conversation(model="anthropic/claude-haiku-4-5")
+            answer = await server.post(stream, "Hello!", streaming=False)
+    assert answer.status_code == status
+    assert answer.json()["error"]["type"] == "llm_error"
+    assert ("overloaded" in answer.json().get("detail", "")) is (status == 503)
+
+
 async def test_an_endless_stream_is_closed(tmp_path: Path) -> None:
     endless = Script((Block("text", ("on ",) * 100_000),), delay_s=0.01)
     frames, _, calls = await talk(tmp_path, endless, reply_timeout_s=1)

@@ -13,9 +13,9 @@ from app.history.pages import Page, messages_page
 from app.log import Log
 from app.mapper import revive
 from app.storage.lineages import Chain
-from app.storage.store import Store, Stretch
+from app.storage.store import Store
 from app.windows import folded, newest
-from domain.conversation import ConversationDeleted
+from domain.conversation import ConversationDeleted, Stretch
 from domain.event import Event
 from domain.events import DELTA, type_of
 from domain.streams import system_message_id

@@ -10,8 +10,10 @@ import pytest
 from letta_client import Letta
 
 from tests import mcp_lean
+from tests.contract.sent import vending
 from tests.databases import TEMPLATE, cluster
-from tests.whole.server import serving
+from tests.vendor import Vendor
+from tests.whole.server import Server, serving
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgres"])
@@ -39,6 +41,31 @@ def client(base_url: str) -> Generator[Letta]:
 def raw(base_url: str) -> Generator[httpx2.Client]:
     with httpx2.Client(base_url=base_url, timeout=30) as http:
         yield http
+
+
+@pytest.fixture(scope="session")
+def vendor() -> Generator[Vendor]:
+    """Run a vendor whose replies are scripted by what it is sent."""
+    with vending() as vendor:
+        yield vendor
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgres"])
+def sender(
+    request: pytest.FixtureRequest, vendor: Vendor, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[Server]:
+    """Serve with that vendor's models; a test may start it again."""
+    where: Path | str = tmp_path_factory.mktemp("sent") / "everlog.db"
+    if request.param == "postgres":
+        where = cluster().create("sent", TEMPLATE)
+    with serving(where, ANTHROPIC_API_KEY="none", ANTHROPIC_BASE_URL=vendor.base_url) as server:
+        yield server
+
+
+@pytest.fixture
+def sending(sender: Server) -> Generator[Letta]:
+    with Letta(base_url=sender.base_url, api_key="none", max_retries=0) as letta:
+        yield letta
 
 
 @pytest.fixture

@@ -120,11 +120,12 @@ def standing_of(operation: Operation) -> Standing:
 
 
 def _only_refuses(handler: Callable[..., object]) -> bool:
-    """Tell whether a handler does nothing but say that it does not."""
+    """Tell whether a handler can end in nothing but a refusal."""
     (function,) = ast.parse(textwrap.dedent(inspect.getsource(handler))).body
+    gives = any(isinstance(node, ast.Return) for node in ast.walk(function))
     match function:
-        case ast.AsyncFunctionDef(body=[ast.Expr(), ast.Raise()]):
-            return True
+        case ast.AsyncFunctionDef(body=[*_, ast.Raise()]):
+            return not gives
         case _:
             return False
 

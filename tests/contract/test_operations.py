@@ -1,10 +1,19 @@
 """The table of the client's operations says what the client sends and what the routes do."""
 
+from pathlib import Path
+
 from tests.contract.operations import STATES, TABLE, operations, standing_of, table
 
 
 def test_the_table_of_operations_is_up_to_date() -> None:
     assert TABLE.read_text() == table(), "python -m tests.contract.operations writes it anew"
+
+
+def test_the_front_page_counts_what_is_done_as_the_table_does() -> None:
+    found = operations()
+    done = sum(standing_of(one).state == "done" for one in found)
+    front_page = (Path(__file__).parents[2] / "README.md").read_text()
+    assert f"Of its {len(found)} operations {done} are here" in front_page
 
 
 def test_every_operation_of_the_client_is_found_with_what_it_sends() -> None:

@@ -190,6 +190,10 @@ class History:
 
     draw: st.DrawFn
     facts: Facts = field(default_factory=list[Recorded[Any]])
+    # What has led to them, in order, each with the offset at which it left the conversation.
+    commands: list[tuple[ConversationCommand, int]] = field(
+        default_factory=list[tuple[ConversationCommand, int]]
+    )
     state: Conversation = field(default_factory=lambda: conversation.initial)
     held: tuple[str, int] | None = None
     reply: tuple[Spoken, ...] = ()
@@ -215,6 +219,8 @@ class History:
         for fact in new:
             self.state = conversation.evolve(self.state, fact.event, fact.version)
         self.facts += new
+        if new:
+            self.commands.append((command, len(self.facts)))
         return new
 
     def move(self, move: Move) -> None:

@@ -35,7 +35,7 @@ def test_what_is_written_is_read_back_character_for_character(
 @given(st.lists(HOSTILE, max_size=5), HOSTILE)
 def test_any_reader_of_xml_reads_the_same(messages: list[str], context: str) -> None:
     # Python's own reader, on bytes that we wrote ourselves.
-    root = ElementTree.fromstring(serialize(messages, context).encode())  # noqa: S314
+    root = ElementTree.fromstring(serialize(messages, context).encode())  # noqa: S314 - our own words
     found = [_text(one) for one in root.iterfind("messages/message")]
     about = root.find("context")
     assert about is not None

@@ -20,11 +20,12 @@ from app.storage.postgres.connections import (
 from app.storage.postgres.inserting import NOW_MS, ByShard, Inserting, OneStatement, chains_of
 from app.storage.postgres.schema import found_in, note_rebuilt, servers_on
 from app.storage.postgres.shards import Shards
-from app.storage.store import MARKS, VERSION_MAX, Bell, Pieces, Sealed, Stretch, Terms
+from app.storage.store import MARKS, VERSION_MAX, Bell, Pieces, Sealed, Terms
+from domain.conversation import Stretch
 from projections.columns import Scalar
 from projections.patches import Patch
 from projections.search_ranks import Mention, Posting
-from projections.tables import TABLES
+from projections.tables import TABLES, UNFINISHED
 
 Answer = TypeVar("Answer")
 
@@ -59,24 +60,24 @@ _MENTIONS_IN: Final = f"{_HAVING}AND stream = ANY(%s) ORDER BY at || '' DESC, ve
 _UNATTENDED: Final[LiteralString] = (
     "SELECT DISTINCT runs.conversation_id FROM runs "  # noqa: S608 - our own words
     "LEFT JOIN leases ON leases.work = runs.conversation_id "
-    "WHERE runs.status IN ('created', 'running') "
+    f"WHERE {UNFINISHED} "
     f"AND coalesce(leases.expires_at, 0) <= {NOW_MS} AND runs.conversation_id > %s "
     "ORDER BY runs.conversation_id LIMIT %s"
 )
 # What is now, is told by the row that is to be: a function of time in this place is refused by a
 # distributed database.
 _TAKE: Final[LiteralString] = (
-    f"INSERT INTO leases (work, holder, expires_at) VALUES (%s, %s, {NOW_MS} + %s) "  # noqa: S608
+    f"INSERT INTO leases (work, holder, expires_at) VALUES (%s, %s, {NOW_MS} + %s) "  # noqa: S608 - our own words
     "ON CONFLICT (work) DO UPDATE "
     "SET holder = excluded.holder, expires_at = excluded.expires_at "
     "WHERE leases.holder = excluded.holder OR leases.expires_at <= excluded.expires_at - %s"
 )
 # One that lapsed and that nobody took is still ours.
 _RENEW: Final[LiteralString] = (
-    f"UPDATE leases SET expires_at = {NOW_MS} + %s WHERE work = %s AND holder = %s"  # noqa: S608
+    f"UPDATE leases SET expires_at = {NOW_MS} + %s WHERE work = %s AND holder = %s"  # noqa: S608 - our own words
 )
 _FREE: Final[LiteralString] = (
-    f"SELECT 1 FROM leases WHERE work = %s AND holder <> %s AND expires_at > {NOW_MS}"  # noqa: S608
+    f"SELECT 1 FROM leases WHERE work = %s AND holder <> %s AND expires_at > {NOW_MS}"  # noqa: S608 - our own words
 )
 
 
