@@ -96,7 +96,8 @@ class Family:
         which = {"delete": which % 2, "fork": -1 - which % 2}.get(what, which)
         told = alive[which % len(alive)]
         match what:
-            case "say":
+            # While a reply is under way, nothing else comes into a conversation.
+            case "say" if told.open_step is None:
                 # A run's end says in the tables that something was said.
                 await self.append(told, self._message(), finished(epoch=None))
             case "begin reply" if told.open_step is None:

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from letta_client import Letta
 
+from projections.request import INTERRUPTED
 from tests.vendor import Vendor
 
 MODEL: Final = "anthropic/claude-haiku-4-5"
@@ -218,8 +219,18 @@ def _sent(role: str, part: Json) -> Iterable[Said]:
 
 
 def said_in(messages: list[Json]) -> list[Said]:
-    """Give what is said in a window, one line for each part."""
-    return [line for one in messages for part in one["parts"] for line in _shown(one, part)]
+    """Give what a window's messages are told as, one line for each part."""
+    return [line for one in messages for line in (*_lines_of(one), *_broken_off(one))]
+
+
+def _lines_of(message: Json) -> Iterable[Said]:
+    return (line for part in message["parts"] for line in _shown(message, part))
+
+
+def _broken_off(message: Json) -> Iterable[Said]:
+    """Give the note that a model is told beside what a broken-off reply had said."""
+    if message.get("interrupted"):
+        yield message["role"], "text", INTERRUPTED
 
 
 def _shown(message: Json, part: Json) -> Iterable[Said]:
@@ -247,4 +258,4 @@ LISTED: Final = ("user_message", "assistant_message")
 
 
 def _texts(message: Json) -> Iterable[Said]:
-    return (line for line in said_in([message]) if line[1] == "text")
+    return (line for line in _lines_of(message) if line[1] == "text")
