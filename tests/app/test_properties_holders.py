@@ -316,5 +316,7 @@ def test_what_any_living_conversation_lists_is_found_everywhere_and_once(tmp_pat
             rebuild_tables(server.services.log.store)
             runner.run(check(family))
 
-        holds()
-        runner.run(context.__aexit__(None, None, None))
+        try:
+            holds()
+        finally:
+            runner.run(context.__aexit__(None, None, None))
